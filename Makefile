@@ -1,0 +1,45 @@
+# Needs Python 3.11 or newer (with venv) and make; everything else is installed in .venv.
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+
+$(VENV)/installed: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.PHONY: run
+run: $(VENV)/installed  ## Serve everything on http://127.0.0.1:8000 and tick every minute
+	@exec $(BIN)/python main.py
+
+.PHONY: demo
+demo: $(VENV)/installed  ## The same with example tasks and a receiver
+	@exec $(BIN)/python main.py --demo
+
+.PHONY: test
+test: $(VENV)/installed  ## All tests
+	$(BIN)/pytest
+
+.PHONY: lint
+lint: $(VENV)/installed  ## ruff, mypy, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: $(VENV)/installed  ## Benchmarks, as ratios measured side by side
+	$(BIN)/python -m tests.bench
+
+.PHONY: assets
+assets: $(VENV)/installed  ## Vendor Swagger UI and ReDoc anew (needs npm)
+	$(BIN)/python functions/assets/vendor.py
+
+.PHONY: requirements
+requirements: $(VENV)/installed  ## Pin the dependencies anew, with hashes
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make requirements" requirements.in -o requirements.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make requirements" requirements-dev.in -c requirements.txt -o requirements-dev.txt
