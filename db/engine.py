@@ -1,0 +1,132 @@
+"""Connections to PostgreSQL: one engine, its session settings, and what its errors mean."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import DBAPIError, TimeoutError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from domain.errors import Unavailable
+
+__all__ = ["Connection", "Engine", "make_engine", "transaction"]
+
+SESSION = {
+    "TimeZone": "UTC",
+    "statement_timeout": "5s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+
+UNAVAILABLE_CLASSES = {
+    "08": "the connection to the database broke",
+    "53": "the database has no free connection, memory or disk",
+    "57": "the database is shutting down, starting up or took too long",
+}
+UNAVAILABLE_STATES = {
+    "25006": "the database is read-only",
+    "25P03": "the database ended a transaction that was idle for too long",
+    "28000": "the database refused the login",
+    "28P01": "the database refused the password",
+    "3D000": "the database does not exist",
+    "40001": "the database is busy with a conflicting change",
+    "40P01": "the database is busy with a conflicting change",
+    "42P01": "the database's schema is older than this code; run the migration",
+    "42703": "the database's schema is older than this code; run the migration",
+    "55P03": "the database is busy with a conflicting change",
+}
+
+
+def make_engine(url: str, *, pool_size: int = 5, socket_timeout_seconds: float | None = 10) -> Engine:
+    """An engine for `url` (`postgresql://` means pg8000); connects on first use.
+
+    `pool_size` 0 keeps no connections: each use opens its own. A statement that gets no answer within
+    `socket_timeout_seconds` ends as `Unavailable`.
+    """
+    address = make_url(url)
+    if address.drivername == "postgresql":
+        address = address.set(drivername="postgresql+pg8000")
+    pool: dict[str, Any] = (
+        {
+            "poolclass": QueuePool,
+            "pool_size": pool_size,
+            "max_overflow": 0,
+            "pool_timeout": 5,
+            "pool_pre_ping": True,
+        }
+        if pool_size
+        else {"poolclass": NullPool}
+    )
+    engine = sqlalchemy.create_engine(
+        address,
+        connect_args={
+            "timeout": socket_timeout_seconds,
+            "application_name": "insignia",
+            "startup_params": SESSION,
+        },
+        json_serializer=compact_json,
+        **pool,
+    )
+    event.listen(engine, "handle_error", discard_connection_after_foreign_error)
+    return engine
+
+
+def discard_connection_after_foreign_error(context: ExceptionContext) -> None:
+    """Treat any error that is not the driver's own as the end of the connection.
+
+    pg8000 that raises in the middle of the protocol (a lone surrogate, say) leaves a connection that
+    answers each query with the previous query's result, and pool_pre_ping does not notice
+    (design/facts.md).
+    """
+    assert context.dialect.dbapi is not None
+    if not isinstance(context.original_exception, context.dialect.dbapi.Error):
+        context.is_disconnect = True
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """A connection in a transaction: committed at the end, rolled back on an error.
+
+    Raises Unavailable when the database is away, overloaded, read-only, or has an older schema.
+    """
+    with unavailable_is_one_error(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def unavailable_is_one_error() -> Iterator[None]:
+    """Raise Unavailable for every database error that is not a mistake in a statement or its data."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise Unavailable("All database connections of this instance are in use; try again.") from error
+    except DBAPIError as error:
+        if (reason := unavailable_reason(error)) is not None:
+            raise Unavailable(f"The request could not be served: {reason}; try again.") from error
+        raise
+    except OSError as error:
+        raise Unavailable("The request could not be served: the database is away; try again.") from error
+
+
+def unavailable_reason(error: DBAPIError) -> str | None:
+    state = sqlstate(error)
+    if state is not None:
+        return UNAVAILABLE_STATES.get(state) or UNAVAILABLE_CLASSES.get(state[:2])
+    if error.connection_invalidated or isinstance(error, sqlalchemy.exc.InterfaceError):
+        return "the database is away"
+    return None
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """The five characters of PostgreSQL's error code, or None for an error of the driver."""
+    fields = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return fields.get("C") if isinstance(fields, dict) else None
+
+
+def compact_json(value: Any) -> str:
+    """JSON as it is stored and sent: compact, UTF-8, key order kept (design/api.md, Task fields)."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

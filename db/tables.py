@@ -1,0 +1,175 @@
+"""The tables; migrations/ creates them, and a test holds both together."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "ck": "%(table_name)s_%(constraint_name)s",
+    }
+)
+
+INSTANT = TIMESTAMP(timezone=True)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("schedule", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("webhook_url", Text, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("max_retry", SmallInteger, nullable=False),
+    Column("created_at", INSTANT, nullable=False),
+    Column("updated_at", INSTANT, nullable=False),
+    CheckConstraint("char_length(name) BETWEEN 1 AND 200", name="name_length"),
+    CheckConstraint("max_retry BETWEEN 0 AND 20", name="max_retry_range"),
+    Index("tasks_created_at_id", "created_at", "id"),
+    Index(
+        "tasks_name_trigram",
+        "name",
+        postgresql_using="gin",
+        postgresql_ops={"name": "gin_trgm_ops"},
+    ),
+    comment="What users define: wide and cold, never written by a tick.",
+)
+
+task_state = Table(
+    "task_state",
+    metadata,
+    Column("task_id", Uuid, ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("next_run_at", INSTANT),
+    Column("consecutive_failures", Integer, nullable=False),
+    Column("last_run_at", INSTANT),
+    Column("last_status", Text),
+    Column("deactivated_at", INSTANT),
+    Column("deactivated_reason", Text),
+    CheckConstraint("status IN ('active', 'inactive')", name="status_known"),
+    CheckConstraint("(status = 'active') = (next_run_at IS NOT NULL)", name="active_has_next_run"),
+    CheckConstraint("revision >= 1", name="revision_positive"),
+    CheckConstraint("consecutive_failures >= 0", name="failures_not_negative"),
+    CheckConstraint("(last_run_at IS NULL) = (last_status IS NULL)", name="last_run_has_status"),
+    CheckConstraint("last_status IN ('success', 'failed')", name="last_status_known"),
+    CheckConstraint(
+        "(deactivated_at IS NULL) = (deactivated_reason IS NULL)", name="deactivation_has_reason"
+    ),
+    CheckConstraint("deactivated_at IS NULL OR status = 'inactive'", name="deactivated_is_inactive"),
+    Index("task_state_due", "next_run_at", postgresql_where=text("status = 'active'")),
+    comment="What the engine keeps about a task: narrow and hot; the row that every claim locks.",
+)
+
+task_logs = Table(
+    "task_logs",
+    metadata,
+    Column("id", Uuid, primary_key=True, comment="Also the webhook-id of every call of the run."),
+    Column("task_id", Uuid, nullable=False, comment="No foreign key: see deleted_tasks."),
+    Column("source", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("scheduled_for", INSTANT),
+    Column("execution_time", INSTANT, nullable=False),
+    Column("finished_at", INSTANT),
+    Column("retry_count", Integer, nullable=False),
+    Column("message", Text),
+    Column("duration_ms", Integer),
+    Column("http_status", SmallInteger),
+    Column("error", Text),
+    Column("response_excerpt", Text),
+    Column("attempts", JSONB, nullable=False),
+    Column("revision", Integer, comment="The task's revision when the slot was claimed."),
+    Column("available_at", INSTANT, comment="Retry time of a waiting run, lease expiry of a running one."),
+    Column(
+        "lease_id", Uuid, comment="New for every attempt; kept after it, so that a repeated settle is known."
+    ),
+    Column("lost_leases", SmallInteger, nullable=False),
+    Column("created_at", INSTANT, nullable=False),
+    CheckConstraint("source IN ('schedule', 'api')", name="source_known"),
+    CheckConstraint(
+        "status IN ('running', 'retrying', 'success', 'failed', 'cancelled')", name="status_known"
+    ),
+    CheckConstraint(
+        "(status IN ('running', 'retrying')) = (available_at IS NOT NULL)", name="under_way_is_available"
+    ),
+    CheckConstraint("status <> 'running' OR lease_id IS NOT NULL", name="running_has_lease"),
+    CheckConstraint(
+        "source = 'api' OR (status IN ('running', 'retrying')) = (finished_at IS NULL)",
+        name="ended_is_finished",
+    ),
+    CheckConstraint("source <> 'api' OR status IN ('success', 'failed')", name="api_is_ended"),
+    CheckConstraint("source <> 'schedule' OR scheduled_for IS NOT NULL", name="scheduled_has_slot"),
+    CheckConstraint("source = 'api' OR revision IS NOT NULL", name="run_has_revision"),
+    CheckConstraint("retry_count >= 0", name="retry_count_not_negative"),
+    CheckConstraint("jsonb_typeof(attempts) = 'array'", name="attempts_is_array"),
+    Index(
+        "task_logs_slot",
+        "task_id",
+        "scheduled_for",
+        unique=True,
+        postgresql_where=text("source = 'schedule'"),
+    ),
+    Index(
+        "task_logs_under_way",
+        "available_at",
+        postgresql_where=text("status IN ('running', 'retrying')"),
+    ),
+    Index("task_logs_newest", text("created_at DESC"), text("id DESC")),
+    Index("task_logs_of_task_newest", "task_id", text("created_at DESC"), text("id DESC")),
+    comment="One row per run, from its claim to its end, and what was stored over the API.",
+)
+
+deleted_tasks = Table(
+    "deleted_tasks",
+    metadata,
+    Column("task_id", Uuid, primary_key=True),
+    comment="Deleted tasks whose long history is still being removed, by ticks, in batches.",
+)
+
+ticks = Table(
+    "ticks",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("started_at", INSTANT, nullable=False),
+    Column("finished_at", INSTANT, nullable=False),
+    *(
+        Column(name, Integer, nullable=False)
+        for name in (
+            "due",
+            "started",
+            "succeeded",
+            "failed",
+            "retrying",
+            "throttled",
+            "missed",
+            "skipped",
+            "cancelled",
+            "deactivated",
+            "late",
+            "unsettled",
+            "remaining",
+        )
+    ),
+    Column("lag_seconds", Double, nullable=False),
+    Column("duration_seconds", Double, nullable=False),
+    Index("ticks_started_at", "started_at"),
+    comment="One row per tick, kept 7 days.",
+)
