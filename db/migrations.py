@@ -32,7 +32,9 @@ def migration_connection(url: str) -> Iterator[Connection]:
     engine = make_engine(url, pool_size=0, socket_timeout_seconds=None)
     with unavailable_is_one_error(), engine.begin() as connection:
         connection.execute(
-            text("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0")
+            text(
+                "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0"
+            )
         )
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
         yield connection

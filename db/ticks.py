@@ -1,0 +1,78 @@
+"""Statements on ticks: their summaries, what /health reads of them, and what they clean up."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, text
+
+from db.tables import ticks
+from domain.summary import TickSummary
+
+READ_HEALTH = text("""
+SELECT
+    (SELECT version_num FROM alembic_version),
+    last.finished_at, last.lag_seconds,
+    extract(epoch FROM statement_timestamp() - last.finished_at)::float8
+FROM (SELECT 1) one LEFT JOIN (
+    SELECT finished_at, lag_seconds FROM ticks ORDER BY started_at DESC LIMIT 1
+) last ON true
+""")
+
+DELETE_OLD_TICKS = text("DELETE FROM ticks WHERE started_at < statement_timestamp() - interval '7 days'")
+
+DELETE_SOME_LOGS_OF_DELETED_TASKS = text("""
+WITH batch AS MATERIALIZED (
+    SELECT l.id FROM task_logs l JOIN deleted_tasks USING (task_id) LIMIT :limit
+), deleted AS (
+    DELETE FROM task_logs USING batch WHERE task_logs.id = batch.id
+)
+SELECT count(*) FROM batch
+""")
+
+FORGET_DELETED_TASKS = text("""
+DELETE FROM deleted_tasks WHERE NOT EXISTS (
+    SELECT FROM task_logs WHERE task_logs.task_id = deleted_tasks.task_id
+)
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What /health tells about the database; None where there was no tick yet."""
+
+    schema_revision: str
+    last_tick_at: datetime | None
+    tick_lag_seconds: float | None
+    seconds_since_last_tick: float | None
+
+
+def read_health(connection: Connection) -> Health:
+    revision, last_tick_at, lag_seconds, age_seconds = connection.execute(READ_HEALTH).one()
+    return Health(
+        schema_revision=revision,
+        last_tick_at=last_tick_at,
+        tick_lag_seconds=lag_seconds,
+        seconds_since_last_tick=age_seconds,
+    )
+
+
+def read_clock(connection: Connection) -> datetime:
+    """The database's clock, which is the only clock of the engine."""
+    now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now
+
+
+def record_tick(connection: Connection, summary: TickSummary, started_at: datetime) -> None:
+    """Keep the summary of a tick, and drop those that are older than 7 days."""
+    connection.execute(
+        insert(ticks).values(started_at=started_at, finished_at=text("clock_timestamp()"), **asdict(summary))
+    )
+    connection.execute(DELETE_OLD_TICKS)
+
+
+def delete_logs_of_deleted_tasks(connection: Connection, limit: int) -> bool:
+    """Remove at most `limit` logs of deleted tasks; True when there may be more."""
+    removed = connection.execute(DELETE_SOME_LOGS_OF_DELETED_TASKS, {"limit": limit}).scalar_one()
+    if removed < limit:
+        connection.execute(FORGET_DELETED_TASKS)
+    return bool(removed == limit)

@@ -1,0 +1,51 @@
+"""A real PostgreSQL for the tests: one embedded cluster a session, one database a test."""
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+
+from db.embedded import EmbeddedPostgres
+from db.engine import make_engine
+from db.migrations import upgrade
+
+TEMPLATE = "template_of_tests"
+NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+numbers = count(1)
+
+
+def url_of(cluster_url: str, database: str) -> str:
+    return make_url(cluster_url).set(database=database).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The cluster's own connection, outside any transaction, for CREATE DATABASE and the like."""
+    data_dir: Path = tmp_path_factory.mktemp("cluster")
+    with EmbeddedPostgres(data_dir, settings=NOT_DURABLE) as url:
+        engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {TEMPLATE}"))
+        upgrade(url_of(url, TEMPLATE))
+        yield engine
+
+
+@pytest.fixture
+def database_url(admin: Engine) -> Iterator[str]:
+    """A migrated, empty database of the test's own."""
+    database = f"test_{next(numbers)}"
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE}"))
+    yield url_of(admin.url.render_as_string(hide_password=False), database)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {database} WITH (FORCE)"))
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url)
+    yield engine
+    engine.dispose()
