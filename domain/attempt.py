@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 
-
 PHRASES = {int(status): status.phrase for status in HTTPStatus}
 
 

@@ -1,0 +1,142 @@
+"""Webhook URLs: parsed once, here, so that what was checked is what is sent."""
+
+import hashlib
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from domain.errors import InvalidWebhookUrl
+
+MAX_LENGTH = 2048
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_PARTS = re.compile(
+    r"(?P<scheme>[^:/?#]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?"
+)
+_AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?P<colon>:(?P<port>.*))?")
+_LABEL = re.compile(r"[a-z0-9_-]{1,63}")
+_LONGEST_HOST = 253
+_SENT_AS_THEY_ARE = "!$%&'()*+,/:;=?@[]~"
+_IDNA_DEVIATIONS = "ßς\u200c\u200d"
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookUrl:
+    """A URL that can be called: `url` is the exact ASCII text to be sent, without user info and fragment.
+
+    `host` is in lower case, ASCII, without brackets and without a trailing dot; `port` is never 0.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    url: str
+
+    @property
+    def destination(self) -> tuple[str, str, int]:
+        """What shares a server: scheme, host and port."""
+        return self.scheme, self.host, self.port
+
+
+def parse_webhook_url(text: str) -> WebhookUrl:
+    """The URL as it will be called; raises InvalidWebhookUrl with a sentence that does not repeat it."""
+    _check_characters(text)
+    parts = _PARTS.fullmatch(text)
+    scheme = parts["scheme"].lower() if parts else ""
+    if parts is None or scheme not in DEFAULT_PORTS:
+        raise InvalidWebhookUrl("The webhook URL must begin with http:// or https://.")
+    if "@" in parts["authority"]:
+        raise InvalidWebhookUrl(
+            "The webhook URL contains a user name or password; remove what stands before the '@'."
+        )
+    authority = _AUTHORITY.fullmatch(parts["authority"])
+    if authority is None:
+        raise InvalidWebhookUrl("The host of the webhook URL is not valid; use a name or an IP address.")
+    host = _host(authority["host"])
+    port = _port(authority["port"]) if authority["colon"] else DEFAULT_PORTS[scheme]
+    shown_port = "" if port == DEFAULT_PORTS[scheme] else f":{port}"
+    path_and_query = quote((parts["path"] or "/") + (parts["query"] or ""), safe=_SENT_AS_THEY_ARE)
+    return WebhookUrl(
+        scheme=scheme,
+        host=host.strip("[].") if host.startswith("[") else host.removesuffix("."),
+        port=port,
+        url=f"{scheme}://{host}{shown_port}{path_and_query}",
+    )
+
+
+def redacted(url: str) -> str:
+    """Scheme, host and port with a short hash, for logs; never path or query, and never an error."""
+    digest = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    try:
+        parsed = parse_webhook_url(url)
+    except InvalidWebhookUrl:
+        return f"(invalid URL {digest})"
+    return f"{parsed.url.split('/', 3)[0]}//{parsed.url.split('/', 3)[2]} ({digest})"
+
+
+def _check_characters(text: str) -> None:
+    if len(text) > MAX_LENGTH:
+        raise InvalidWebhookUrl(
+            f"The webhook URL has {len(text):,} characters; at most {MAX_LENGTH:,} are allowed."
+        )
+    for character in text:
+        if character.isspace():
+            raise InvalidWebhookUrl(
+                "The webhook URL contains a blank or a line break; write it as %20 or remove it."
+            )
+        if character == "\\":
+            raise InvalidWebhookUrl("The webhook URL contains a backslash; use '/' or write it as %5C.")
+        if character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff":
+            raise InvalidWebhookUrl("The webhook URL contains a control character; remove it.")
+
+
+def _host(text: str) -> str:
+    """The host in lower-case ASCII, as it stands in a URL: brackets and a trailing dot are kept."""
+    if not text:
+        raise InvalidWebhookUrl("The webhook URL has no host; use a name such as hooks.example.com.")
+    if text.startswith("["):
+        try:
+            address = ipaddress.IPv6Address(text[1:-1])
+        except ValueError:
+            raise InvalidWebhookUrl("The webhook URL has an IPv6 address that is not valid.") from None
+        if address.scope_id is not None:
+            raise InvalidWebhookUrl(
+                "The webhook URL has an IPv6 address with a zone; remove '%' and what follows."
+            )
+        return f"[{address.compressed}]"
+    host = _ascii(text).lower()
+    labels = host.removesuffix(".").split(".")
+    if any(not label for label in labels):
+        raise InvalidWebhookUrl("The host of the webhook URL has an empty part; remove the extra dot.")
+    if any(len(label) > 63 for label in labels) or len(host.removesuffix(".")) > _LONGEST_HOST:
+        raise InvalidWebhookUrl(
+            f"The host of the webhook URL is too long: {_LONGEST_HOST} characters at most, 63 between dots."
+        )
+    if not all(_LABEL.fullmatch(label) for label in labels):
+        raise InvalidWebhookUrl(
+            "The host of the webhook URL has a character that no host has; use letters, digits, '-' and '.'."
+        )
+    return host
+
+
+def _ascii(host: str) -> str:
+    if host.isascii() or len(host) > _LONGEST_HOST:  # the codec takes quadratic time
+        return host
+    if any(character in _IDNA_DEVIATIONS for character in host):
+        raise InvalidWebhookUrl(
+            "The host of the webhook URL has a letter that IDNA 2003 and 2008 spell differently; "
+            "write the host in its xn-- form."
+        )
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise InvalidWebhookUrl(
+            "The host of the webhook URL is not a valid international name; write it in its xn-- form."
+        ) from None
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
+        raise InvalidWebhookUrl("The port of the webhook URL is not valid; use 1 to 65535, or leave ':' out.")
+    return int(text)
