@@ -50,6 +50,8 @@ def make_engine(url: str, *, pool_size: int = 5, socket_timeout_seconds: float |
     address = make_url(url)
     if address.drivername == "postgresql":
         address = address.set(drivername="postgresql+pg8000")
+    if address.username is None:
+        address = address.set(username="postgres")
     pool: dict[str, Any] = (
         {
             "poolclass": QueuePool,

@@ -1,0 +1,91 @@
+"""What a process needs once: its settings, its token and its database, made on first use.
+
+Nothing here runs at import: gunicorn forks after it, and a pool or a thread must not cross a fork.
+"""
+
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from db.engine import Engine, make_engine
+from functions import logs
+from functions.settings import Settings, SettingsError, load, read_environment
+
+
+def start() -> None:
+    """Check the settings and set up logging; a wrong setting ends the process with one line."""
+    try:
+        logs.configure(settings())
+    except SettingsError as error:
+        sys.exit(f"Insignia cannot start: {error}")
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, locally with a token of its own if none is set; raises SettingsError."""
+    loaded = load(read_environment())
+    return loaded if loaded.api_tokens else replace(loaded, api_tokens=(local_token(loaded.data_dir),))
+
+
+def is_stopping() -> bool:
+    """Whether gunicorn was told to stop this worker.
+
+    gunicorn installs its own handler for SIGTERM after the fork; its worker says whether it still is alive.
+    """
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return not getattr(worker, "alive", True)
+
+
+@cache
+def database() -> Engine:
+    """The API's connections."""
+    return make_engine(existing_database_url())
+
+
+@cache
+def tick_database() -> Engine:
+    """The connection of ticks: a statement without an answer must not hold up the calls in flight."""
+    return make_engine(existing_database_url(), pool_size=2, socket_timeout_seconds=2)
+
+
+def existing_database_url() -> str:
+    """Where the database is: as set, or the embedded one that a local run has started."""
+    from db.embedded import running_url
+
+    url = settings().database_url or running_url(settings().data_dir)
+    if url is None:
+        raise SettingsError(
+            "DATABASE_URL is missing; expected a PostgreSQL URL, or a local run (`make run`) that has started one."
+        )
+    return url
+
+
+@contextmanager
+def migration_database_url() -> Iterator[str]:
+    """Where to migrate: as set, or the embedded one, started for this purpose if it is not running."""
+    from db.embedded import EmbeddedPostgres, running_url
+
+    url = settings().database_url or running_url(settings().data_dir)
+    if url is not None:
+        yield url
+    else:
+        with EmbeddedPostgres(settings().data_dir) as url:
+            yield url
+
+
+def local_token(data_dir: Path) -> str:
+    """The token of a local run, generated once and kept in DATA_DIR/api-token, for its owner only."""
+    path = data_dir / "api-token"
+    if not path.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(32))
+        draft.replace(path)
+    return path.read_text().strip()

@@ -1,0 +1,87 @@
+"""Logging: one JSON object per event in the cloud, readable lines on a laptop.
+
+The names of the JSON's fields are Cloud Logging's: https://cloud.google.com/logging/docs/structured-logging
+"""
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+
+import flask
+
+from functions.request_id import request_id
+from functions.settings import Settings
+
+FILE_BYTES = 10_000_000
+FILE_BACKUPS = 5
+STANDARD_FIELDS = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
+
+
+def configure(settings: Settings) -> None:
+    """Set up the root logger: stdout, and a rotating file where one is set. Call once per process."""
+    formatter = CloudFormatter(settings.google_cloud_project) if settings.in_cloud else LocalFormatter()
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if settings.log_file is not None:
+        settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(
+            RotatingFileHandler(
+                settings.log_file, maxBytes=FILE_BYTES, backupCount=FILE_BACKUPS, encoding="utf-8", delay=True
+            )
+        )
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    logging.basicConfig(level=settings.log_level, handlers=handlers, force=True)
+    for chatty in ("sqlalchemy", "alembic", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class CloudFormatter(logging.Formatter):
+    """One line of JSON: severity, message, time, trace and request id, and the fields given as `extra`."""
+
+    def __init__(self, project: str | None) -> None:
+        super().__init__()
+        self._project = project
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "severity": record.levelname,
+            "message": record.getMessage(),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "logger": record.name,
+        }
+        if identity := request_id.get():
+            entry["request_id"] = identity
+        if trace := trace_id():
+            entry["logging.googleapis.com/trace"] = (
+                f"projects/{self._project}/traces/{trace}" if self._project else trace
+            )
+        entry |= {name: value for name, value in record.__dict__.items() if name not in STANDARD_FIELDS}
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+class LocalFormatter(logging.Formatter):
+    """A line for people: local time, the level unless it is INFO, and the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = "" if record.levelno == logging.INFO else f"{record.levelname} "
+        time = datetime.fromtimestamp(record.created).astimezone()
+        line = f"{time:%H:%M:%S} {level}{record.getMessage()}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def trace_id() -> str | None:
+    """The trace of the request being served, by Google's header or by W3C Trace Context."""
+    if not flask.has_request_context():
+        return None
+    for header, pattern in (
+        ("X-Cloud-Trace-Context", r"([0-9a-f]{32})(?:[/;].*)?"),
+        ("traceparent", r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"),
+    ):
+        if match := re.fullmatch(pattern, flask.request.headers.get(header, "")):
+            return match[1]
+    return None

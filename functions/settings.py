@@ -1,0 +1,148 @@
+"""The settings: everything Insignia reads from its environment (docs/configuration.md).
+
+This is the only place that reads the environment. A missing or wrong setting is a SettingsError, whose one line
+names the setting, what was found and what is expected.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from domain.errors import InsigniaError
+
+MIN_TOKEN_LENGTH = 16
+SAMPLE_TOKENS = {"replace-with-a-long-random-token"}
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class SettingsError(InsigniaError):
+    """A setting is missing or wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Checked values. Locally `api_tokens` and `database_url` may be missing: see functions/bootstrap.py."""
+
+    in_cloud: bool
+    host: str
+    port: int
+    api_tokens: tuple[str, ...]
+    database_url: str | None
+    data_dir: Path
+    local_tick: bool
+    tick_budget_seconds: float
+    delivery_concurrency: int
+    log_level: str
+    log_file: Path | None
+    google_cloud_project: str | None
+
+
+def read_environment() -> Mapping[str, str]:
+    """The environment; locally on top of what .env says."""
+    if "K_SERVICE" in os.environ:
+        return os.environ
+    from dotenv import dotenv_values
+
+    file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    return file | os.environ
+
+
+def environment_with(changes: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child process."""
+    return {**os.environ, **changes}
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """Check the environment; raises SettingsError. An empty value is the same as none."""
+    values = {name: value.strip() for name, value in environment.items() if value.strip()}
+    in_cloud = "K_SERVICE" in values
+    data_dir = Path(values.get("DATA_DIR", ".data"))
+    settings = Settings(
+        in_cloud=in_cloud,
+        host=values.get("HOST", "127.0.0.1"),
+        port=whole_number(values, "PORT", 8000, 1, 65535),
+        api_tokens=api_tokens(values),
+        database_url=database_url(values),
+        data_dir=data_dir,
+        local_tick=one_of(values, "LOCAL_TICK", "on", ("on", "off")) == "on",
+        tick_budget_seconds=whole_number(values, "TICK_BUDGET_SECONDS", 50, 15, 110),
+        delivery_concurrency=whole_number(values, "DELIVERY_CONCURRENCY", 256, 1, 10_000),
+        log_level=one_of(values, "LOG_LEVEL", "INFO", LOG_LEVELS),
+        log_file=log_file(values, None if in_cloud else data_dir / "app.log"),
+        google_cloud_project=values.get("GOOGLE_CLOUD_PROJECT"),
+    )
+    if in_cloud and not settings.api_tokens:
+        raise SettingsError(
+            f"API_TOKEN is missing; expected a secret of at least {MIN_TOKEN_LENGTH} characters."
+        )
+    if in_cloud and settings.database_url is None:
+        raise SettingsError(
+            "DATABASE_URL is missing; expected it, or POSTGRES_HOST with the other POSTGRES_ names."
+        )
+    return settings
+
+
+def api_tokens(values: Mapping[str, str]) -> tuple[str, ...]:
+    tokens = tuple(token for part in values.get("API_TOKEN", "").split(",") if (token := part.strip()))
+    for token in tokens:
+        if len(token) < MIN_TOKEN_LENGTH:
+            raise SettingsError(
+                f"API_TOKEN has a token of {len(token)} characters; expected at least {MIN_TOKEN_LENGTH}."
+            )
+        if token in SAMPLE_TOKENS:
+            raise SettingsError(
+                "API_TOKEN is the sample of the documentation; expected a secret of your own."
+            )
+        if not re.fullmatch(r"[\x21-\x7e]+", token):
+            raise SettingsError(
+                "API_TOKEN has a blank or a non-ASCII character; expected visible ASCII characters."
+            )
+    return tokens
+
+
+def database_url(values: Mapping[str, str]) -> str | None:
+    """DATABASE_URL, else a URL made of the POSTGRES_ names, else None."""
+    if url := values.get("DATABASE_URL"):
+        if not re.match(r"postgresql(\+pg8000)?://", url):
+            scheme = url.split(":", 1)[0] if ":" in url else "no scheme"
+            raise SettingsError(
+                f"DATABASE_URL starts with '{scheme}'; expected postgresql:// (PostgreSQL only)."
+            )
+        try:
+            _ = urlsplit(url).port
+        except ValueError as error:
+            raise SettingsError(f"DATABASE_URL cannot be read ({error}); expected a URL.") from None
+        return url
+    if not (host := values.get("POSTGRES_HOST")):
+        return None
+    login = quote(values.get("POSTGRES_USER", "postgres"), safe="")
+    if password := values.get("POSTGRES_PASSWORD"):
+        login += f":{quote(password, safe='')}"
+    database = quote(values.get("POSTGRES_DB", "insignia"), safe="")
+    port = whole_number(values, "POSTGRES_PORT", 5432, 1, 65535)
+    if host.startswith("/"):
+        socket = quote(f"{host.rstrip('/')}/.s.PGSQL.{port}", safe="")
+        return f"postgresql+pg8000://{login}@/{database}?unix_sock={socket}"
+    return f"postgresql+pg8000://{login}@{f'[{host}]' if ':' in host else host}:{port}/{database}"
+
+
+def log_file(values: Mapping[str, str], default: Path | None) -> Path | None:
+    return Path(values["LOG_FILE"]) if "LOG_FILE" in values else default
+
+
+def whole_number(values: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = values.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not least <= int(text) <= most:
+        raise SettingsError(f"{name} is '{text}'; expected a whole number from {least} to {most}.")
+    return int(text)
+
+
+def one_of(values: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
+    text = values.get(name, default)
+    for value in allowed:
+        if text.lower() == value.lower():
+            return value
+    raise SettingsError(f"{name} is '{text}'; expected one of {', '.join(allowed)}.")

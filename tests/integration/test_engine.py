@@ -1,0 +1,111 @@
+"""Connections: the driver's traps, and what errors mean."""
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+
+from db.engine import discard_connection_after_foreign_error, make_engine, transaction
+from domain.errors import Unavailable
+
+SURROGATE = "\ud800"
+
+
+def answers_after_a_lone_surrogate(engine: Engine) -> list[object]:
+    with pytest.raises(UnicodeEncodeError), engine.connect() as connection:
+        connection.execute(text("SELECT :value"), {"value": SURROGATE})
+    answers: list[object] = []
+    for number in (1, 2, 3):
+        try:
+            with engine.connect() as connection:
+                answers.append(connection.execute(text(f"SELECT {number}")).scalar_one())
+        except SQLAlchemyError as error:
+            answers.append(error)
+    return answers
+
+
+def test_a_connection_is_discarded_when_the_driver_fails_in_the_middle_of_the_protocol(
+    database_url: str,
+) -> None:
+    engine = make_engine(database_url, pool_size=1)
+    assert answers_after_a_lone_surrogate(engine) == [1, 2, 3]
+    engine.dispose()
+
+
+def test_without_the_listener_such_a_connection_gives_wrong_answers(database_url: str) -> None:
+    engine = make_engine(database_url, pool_size=1)
+    event.remove(engine, "handle_error", discard_connection_after_foreign_error)
+    assert answers_after_a_lone_surrogate(engine) != [1, 2, 3]
+    engine.dispose()
+
+
+def test_a_session_has_time_limits_and_runs_in_utc(engine: Engine) -> None:
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "TimeZone")
+    with transaction(engine) as connection:
+        values = [connection.execute(text(f"SHOW {name}")).scalar_one() for name in names]
+    assert values == ["5s", "2s", "10s", "UTC"]
+
+
+def test_a_connection_that_the_server_closed_is_replaced_before_use(
+    engine: Engine, database_url: str
+) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("SELECT 1"))
+    other = create_engine(database_url)
+    with other.connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+    other.dispose()
+    with transaction(engine) as connection:
+        assert connection.execute(text("SELECT 2")).scalar_one() == 2
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(
+            "SET statement_timeout = '10ms'; SELECT pg_sleep(5)", id="a statement that takes too long"
+        ),
+        pytest.param("SET TRANSACTION READ ONLY; CREATE TABLE t ()", id="a read-only database"),
+        pytest.param("SELECT * FROM a_table_of_a_newer_schema", id="an older schema"),
+        pytest.param("SELECT pg_terminate_backend(pg_backend_pid())", id="a connection that ends"),
+    ],
+)
+def test_what_may_succeed_later_is_unavailable(engine: Engine, statement: str) -> None:
+    with pytest.raises(Unavailable, match="try again"), transaction(engine) as connection:
+        connection.execute(text(statement))
+
+
+def test_a_mistake_in_a_statement_is_not_unavailable(engine: Engine) -> None:
+    with pytest.raises(ProgrammingError), transaction(engine) as connection:
+        connection.execute(text("SELEKT 1"))
+
+
+def test_an_exhausted_pool_is_unavailable(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = make_engine(database_url, pool_size=1)
+    monkeypatch.setattr(engine.pool, "_timeout", 0.01)
+    with (
+        transaction(engine),
+        pytest.raises(Unavailable, match="connections of this instance are in use"),
+        transaction(engine),
+    ):
+        raise AssertionError
+    engine.dispose()
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    engine = make_engine("postgresql://127.0.0.1:1/nowhere")
+    with pytest.raises(Unavailable), transaction(engine):
+        raise AssertionError
+
+
+def test_a_statement_without_an_answer_ends_with_the_socket_timeout(database_url: str) -> None:
+    engine = make_engine(database_url, pool_size=1, socket_timeout_seconds=0.2)
+    with pytest.raises(Unavailable), transaction(engine) as connection:
+        connection.execute(text("SELECT pg_sleep(3)"))
+    with transaction(engine) as connection:
+        assert connection.execute(select(1)).scalar_one() == 1
+    engine.dispose()

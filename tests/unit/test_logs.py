@@ -1,0 +1,94 @@
+"""Log lines: JSON in the cloud, readable on a laptop."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import flask
+import pytest
+
+from functions import logs
+from functions.request_id import request_id
+from functions.settings import load
+from tests.unit.test_settings import CLOUD
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []
+    yield
+    for handler in root.handlers:
+        handler.close()
+    root.handlers = handlers
+    root.setLevel(level)
+
+
+def test_the_cloud_gets_one_json_object_per_event(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(load(CLOUD))
+    token = request_id.set("r-1")
+    logging.getLogger("insignia").warning("Ünicode\nand %s", "more", extra={"task_id": "t-1", "attempt": 2})
+    request_id.reset(token)
+    (line,) = capsys.readouterr().out.splitlines()
+    entry = json.loads(line)
+    assert entry["severity"] == "WARNING"
+    assert entry["message"] == "Ünicode\nand more"
+    assert entry["time"].endswith("Z")
+    assert (entry["request_id"], entry["task_id"], entry["attempt"]) == ("r-1", "t-1", 2)
+
+
+def test_an_exception_is_part_of_its_event(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(load(CLOUD))
+    try:
+        raise ValueError("wrong")
+    except ValueError:
+        logging.getLogger("insignia").exception("It failed.")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "ValueError: wrong" in json.loads(line)["exception"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Cloud-Trace-Context": f"{TRACE}/123;o=1"},
+        {"X-Cloud-Trace-Context": TRACE},
+        {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"},
+    ],
+)
+def test_the_trace_of_the_request_is_in_its_events(
+    headers: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(load(CLOUD | {"GOOGLE_CLOUD_PROJECT": "project-1"}))
+    with flask.Flask("test").test_request_context(headers=headers):
+        logging.getLogger("insignia").info("Hello.")
+    entry = json.loads(capsys.readouterr().out)
+    assert entry["logging.googleapis.com/trace"] == f"projects/project-1/traces/{TRACE}"
+
+
+def test_nonsense_in_the_trace_header_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(load(CLOUD))
+    with flask.Flask("test").test_request_context(headers={"traceparent": "nonsense"}):
+        logging.getLogger("insignia").info("Hello.")
+    assert "logging.googleapis.com/trace" not in json.loads(capsys.readouterr().out)
+
+
+def test_a_laptop_gets_readable_lines_on_stdout_and_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(load({"LOG_FILE": str(tmp_path / "logs" / "app.log")}))
+    logging.getLogger("insignia").info("Delivered.")
+    logging.getLogger("insignia").warning("Not delivered.")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[9:] for line in lines] == ["Delivered.", "WARNING Not delivered."]
+    assert (tmp_path / "logs" / "app.log").read_text().splitlines() == lines
+
+
+def test_log_level_applies_and_sqlalchemy_stays_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(load(CLOUD | {"LOG_LEVEL": "DEBUG"}))
+    logging.getLogger("insignia").debug("Detail.")
+    logging.getLogger("sqlalchemy.engine").info("SELECT 1")
+    assert len(capsys.readouterr().out.splitlines()) == 1

@@ -1,0 +1,110 @@
+"""Settings: what is accepted, and the one line that says what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from functions.settings import Settings, SettingsError, load
+
+TOKEN = "0123456789abcdef"
+CLOUD = {"K_SERVICE": "api", "API_TOKEN": TOKEN, "DATABASE_URL": "postgresql://u@db.example.com/d"}
+
+
+def test_a_laptop_needs_no_setting() -> None:
+    settings = load({})
+    assert (settings.host, settings.port, settings.database_url) == ("127.0.0.1", 8000, None)
+    assert settings.log_file == Path(".data/app.log")
+    assert not settings.in_cloud
+
+
+def test_the_cloud_has_no_local_defaults() -> None:
+    settings = load(CLOUD)
+    assert (settings.in_cloud, settings.log_file) == (True, None)
+
+
+@pytest.mark.parametrize("name", ["API_TOKEN", "DATABASE_URL"])
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_the_cloud_needs_a_token_and_a_database(name: str, value: str | None) -> None:
+    environment = {key: text for key, text in (CLOUD | {name: value}).items() if text is not None}
+    with pytest.raises(SettingsError, match=f"^{name} is missing; expected"):
+        load(environment)
+
+
+@pytest.mark.parametrize(
+    ("token", "complaint"),
+    [
+        ("short", "a token of 5 characters; expected at least 16"),
+        ("replace-with-a-long-random-token", "sample of the documentation"),
+        (f"{TOKEN},short", "a token of 5 characters"),
+        ("0123456789 abcdef", "a blank"),
+        ("0123456789abcdéf", "non-ASCII"),
+    ],
+)
+def test_a_weak_token_is_refused_without_being_shown(token: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint) as caught:
+        load({"API_TOKEN": token})
+    assert token not in str(caught.value)
+
+
+def test_several_tokens_allow_rotation() -> None:
+    assert load({"API_TOKEN": f"{TOKEN}-new , {TOKEN}-old,"}).api_tokens == (f"{TOKEN}-new", f"{TOKEN}-old")
+
+
+def test_the_sample_of_the_documentation_is_refused() -> None:
+    sample = Path(".env.example").read_text()
+    (line,) = [line for line in sample.splitlines() if "API_TOKEN=" in line]
+    with pytest.raises(SettingsError, match="sample"):
+        load({"API_TOKEN": line.split("=", 1)[1]})
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        ({"DATABASE_URL": "postgresql://u:p@h/d"}, "postgresql://u:p@h/d"),
+        ({"DATABASE_URL": "postgresql+pg8000://h/d", "POSTGRES_HOST": "x"}, "postgresql+pg8000://h/d"),
+        ({"POSTGRES_HOST": "db.example.com"}, "postgresql+pg8000://postgres@db.example.com:5432/insignia"),
+        ({"POSTGRES_HOST": "::1", "POSTGRES_PORT": "6"}, "postgresql+pg8000://postgres@[::1]:6/insignia"),
+        (
+            {"POSTGRES_HOST": "h", "POSTGRES_USER": "a@b", "POSTGRES_PASSWORD": "p/:?", "POSTGRES_DB": "d d"},
+            "postgresql+pg8000://a%40b:p%2F%3A%3F@h:5432/d%20d",
+        ),
+        (
+            {"POSTGRES_HOST": "/cloudsql/p:r:i", "POSTGRES_USER": "u"},
+            "postgresql+pg8000://u@/insignia?unix_sock=%2Fcloudsql%2Fp%3Ar%3Ai%2F.s.PGSQL.5432",
+        ),
+    ],
+)
+def test_the_database_is_a_url_or_made_of_parts(environment: dict[str, str], url: str) -> None:
+    assert load(environment).database_url == url
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("PORT", "http", "PORT is 'http'; expected a whole number from 1 to 65535."),
+        ("PORT", "70000", "PORT is '70000'; expected a whole number from 1 to 65535."),
+        ("TICK_BUDGET_SECONDS", "5", "TICK_BUDGET_SECONDS is '5'; expected a whole number from 15 to 110."),
+        (
+            "DELIVERY_CONCURRENCY",
+            "0",
+            "DELIVERY_CONCURRENCY is '0'; expected a whole number from 1 to 10000.",
+        ),
+        ("LOCAL_TICK", "maybe", "LOCAL_TICK is 'maybe'; expected one of on, off."),
+        ("LOG_LEVEL", "LOUD", "LOG_LEVEL is 'LOUD'; expected one of DEBUG, INFO, WARNING, ERROR, CRITICAL."),
+        ("DATABASE_URL", "mysql://h/d", "DATABASE_URL starts with 'mysql'; expected postgresql://"),
+        ("DATABASE_URL", "postgresql://h:x/d", "DATABASE_URL cannot be read (Port could not be cast"),
+        ("DATABASE_URL", "nonsense", "DATABASE_URL starts with 'no scheme'; expected postgresql://"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_found_and_expected(
+    name: str, value: str, complaint: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({name: value})
+    assert str(caught.value).startswith(complaint)
+    assert "\n" not in str(caught.value)
+
+
+def test_log_levels_are_known_in_any_case() -> None:
+    settings: Settings = load({"LOG_LEVEL": "debug"})
+    assert settings.log_level == "DEBUG"
