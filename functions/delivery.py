@@ -264,6 +264,7 @@ def new_handle() -> pycurl.Curl:
         (pycurl.POST, 1),
         (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
         (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
+        (pycurl.PATH_AS_IS, 1),
         (pycurl.FOLLOWLOCATION, 0),
         (pycurl.PROXY, ""),
         (pycurl.NETRC, 0),

@@ -1,0 +1,32 @@
+"""Who may call: bearer tokens (RFC 6750)."""
+
+import hmac
+from collections.abc import Sequence
+
+import flask
+
+from functions.problems import Unauthorized
+
+CHALLENGE = 'Bearer realm="insignia"'
+
+
+def require_token(request: flask.Request, tokens: Sequence[str]) -> None:
+    """Raise Unauthorized unless the request carries one of `tokens`."""
+    scheme, _, credentials = request.headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() != "bearer" or not credentials.strip():
+        raise Unauthorized(
+            "A token is missing; send the header 'Authorization: Bearer <token>'.",
+            headers={"WWW-Authenticate": CHALLENGE},
+        )
+    if not is_one_of(credentials.strip(), tokens):
+        raise Unauthorized(
+            "The token is not valid; check that it is one of API_TOKEN.",
+            headers={"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'},
+        )
+
+
+def is_one_of(credentials: str, tokens: Sequence[str]) -> bool:
+    """Compare with every token, each in constant time, so that no answer is faster than another."""
+    given = credentials.encode("utf-8", "surrogateescape")
+    matches = [hmac.compare_digest(given, token.encode()) for token in tokens]
+    return any(matches)

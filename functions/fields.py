@@ -1,0 +1,166 @@
+"""The values on the wire, by meaning: what each field of a request may be, and how it is documented.
+
+Odd but legal JSON is accepted (3.0 for 3), and nothing that has to be guessed ("3", true).
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from domain.schedule import parse_timezone, validate_schedule
+from domain.task import MAX_RETRY_LIMIT, TaskStatus
+from domain.webhook_url import MAX_LENGTH as MAX_URL_LENGTH
+from domain.webhook_url import parse_webhook_url
+
+MAX_INTEGER = 2**31 - 1
+MAX_QUERY_INTEGER = 2**63 - 1
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_DATE_AND_TIME = re.compile(r"[0-9W-]+(?:[Tt ][0-9:.,]+(?:[Zz]|[+-][0-9:.]+)?)?")
+
+
+def whole_number(value: Any) -> int:
+    """3 and 3.0, but not true or "3"."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise PydanticCustomError("whole_number", "not a whole number")
+
+
+def whole_number_in_query(value: Any) -> int:
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,40}", value):
+        return int(value)
+    return whole_number(value)
+
+
+def canonical_uuid(value: Any) -> UUID:
+    """A UUID written as 8-4-4-4-12 hexadecimal digits, in either case."""
+    if isinstance(value, UUID):
+        return value
+    if isinstance(value, str) and _UUID.fullmatch(value):
+        return UUID(value)
+    raise PydanticCustomError("uuid", "not a UUID")
+
+
+def instant(value: Any) -> datetime:
+    """An ISO 8601 or RFC 3339 text as an aware datetime in UTC; without an offset it means UTC."""
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or not _DATE_AND_TIME.fullmatch(value):
+        raise PydanticCustomError("instant", "not a date and time")
+    try:
+        parsed = datetime.fromisoformat(value.upper())
+    except ValueError:
+        raise PydanticCustomError("instant", "not a date and time") from None
+    try:
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("instant_range", "out of range") from None
+
+
+def _checked_schedule(text: str) -> str:
+    validate_schedule(text)
+    return text
+
+
+def _checked_timezone(text: str) -> str:
+    parse_timezone(text)
+    return text
+
+
+def _checked_webhook_url(text: str) -> str:
+    parse_webhook_url(text)
+    return text
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("nul", "NUL")
+    return text
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+ABSENT: Any = Field(default=None, json_schema_extra=_without_default)
+"""Default of a field that is left as it is when a partial update does not name it; null is not the same."""
+
+EXAMPLE_UUID = "0b0e7a52-6d0f-4d5e-9a53-1f6d2a1c7f10"
+EXAMPLE_INSTANT = "2026-12-24T18:00:00Z"
+
+Id = Annotated[UUID, Field(examples=[EXAMPLE_UUID])]
+Instant = Annotated[datetime, Field(examples=[EXAMPLE_INSTANT])]
+SentId = Annotated[Id, BeforeValidator(canonical_uuid)]
+SentInstant = Annotated[Instant, BeforeValidator(instant)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=200, description="What people call the task.", examples=["Daily report"]),
+]
+Schedule = Annotated[
+    str,
+    AfterValidator(_checked_schedule),
+    Field(
+        description="Five cron fields, or @hourly @daily @midnight @weekly @monthly @yearly @annually.",
+        examples=["30 8 * * MON-FRI"],
+    ),
+]
+Timezone = Annotated[
+    str,
+    AfterValidator(_checked_timezone),
+    Field(description="IANA name of the time zone that the schedule is read in.", examples=["Europe/Berlin"]),
+]
+WebhookUrl = Annotated[
+    str,
+    AfterValidator(_checked_webhook_url),
+    Field(
+        description=f"Where the payload is sent: http or https, at most {MAX_URL_LENGTH:,} characters.",
+        examples=["https://hooks.example.com/daily-report"],
+    ),
+]
+Payload = Annotated[
+    Any,
+    Field(
+        description="Any JSON value; sent as compact UTF-8 JSON with its key order kept.",
+        examples=[{"report": "daily"}],
+    ),
+]
+MaxRetry = Annotated[
+    int,
+    Field(ge=0, le=MAX_RETRY_LIMIT, description="How often a failed run is attempted again.", examples=[3]),
+    BeforeValidator(whole_number),
+]
+Status = Annotated[
+    TaskStatus, Field(description="Only active tasks run; setting `active` forgets past failures.")
+]
+RetryCount = Annotated[
+    int,
+    Field(ge=0, le=MAX_INTEGER, description="Retries after the first attempt.", examples=[0]),
+    BeforeValidator(whole_number),
+]
+Message = Annotated[
+    Annotated[str, Field(max_length=10_000)] | None,
+    Field(description="What happened, in a plain sentence.", examples=["Took 2 s."]),
+]
+ExecutionTime = Annotated[
+    SentInstant, Field(description="Start of the first attempt; ISO 8601, and UTC if it names no offset.")
+]
+Search = Annotated[
+    Annotated[str, Field(max_length=200), AfterValidator(_without_nul)] | None,
+    Field(description="Only tasks whose name contains this, in upper or lower case.", examples=["report"]),
+]
+Skip = Annotated[
+    int,
+    Field(ge=0, le=MAX_QUERY_INTEGER, description="How many to leave out at the start."),
+    BeforeValidator(whole_number_in_query),
+]
+Limit = Annotated[
+    int,
+    Field(ge=1, le=1000, description="How many to return at most."),
+    BeforeValidator(whole_number_in_query),
+]

@@ -1,0 +1,193 @@
+"""The OpenAPI 3.1 document, made of the same declarations that serve the requests."""
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
+from pydantic_core.core_schema import ModelSchema
+
+from functions import VERSION
+from functions.fields import EXAMPLE_UUID
+from functions.problems import CONTENT_TYPE, TABLE, TITLES
+from functions.routing import MAX_BODY_BYTES, Route
+from functions.schemas import Problem
+
+REFERENCE = "#/components/schemas/{model}"
+
+DESCRIPTION = """Cron for webhooks. A task has a schedule and a webhook URL; at each time of the schedule its
+payload is sent there, is retried when that fails, and a task log says what happened.
+
+Send the header `Authorization: Bearer <token>` with every request. Every path answers with and without a
+slash at its end. Instants are UTC (`2026-12-24T18:00:00Z`). Every error is a problem document (RFC 9457), its
+`detail` says what is wrong and what to do. `X-Request-Id` is accepted, and returned with every answer."""
+
+TAGS = {
+    "Tasks": "What is to be called, and when.",
+    "Task logs": "What became of each run.",
+    "Health": "Whether Insignia can work.",
+}
+
+ERRORS = {
+    400: "The body is not JSON, or the query is not UTF-8.",
+    401: "The token is missing or not valid.",
+    404: "Nothing has this id.",
+    409: "The run is under way.",
+    413: f"The body is larger than {MAX_BODY_BYTES // 1024} KiB.",
+    414: "The URL is too long.",
+    415: "The body is not sent as JSON.",
+    422: "A value breaks a rule; `errors` says which and where.",
+    500: "A bug in Insignia.",
+    503: "The database is away or busy; try again later.",
+}
+
+ERROR_HEADERS = {
+    status: {"headers": {name: {"description": description, "schema": {"type": kind}}}}
+    for status, name, description, kind in (
+        (401, "WWW-Authenticate", "The scheme, Bearer.", "string"),
+        (503, "Retry-After", "Seconds to wait.", "integer"),
+    )
+}
+
+
+class _Schemas(GenerateJsonSchema):
+    """JSON schemas without titles, which only repeat names."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002
+        return False
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        return without(super().model_schema(schema), "title")
+
+
+def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
+    """The document for `routes`, in their order."""
+    routes = list(routes)
+    references, definitions = models_json_schema(
+        models_of(routes), ref_template=REFERENCE, schema_generator=_Schemas
+    )
+    schema_of = {model: schema for (model, _), schema in references.items()}
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = operation(route, schema_of)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Insignia",
+            "version": VERSION,
+            "summary": "A self-hosted, serverless cron for webhooks.",
+            "description": DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}],
+        "tags": [
+            {"name": tag, "description": TAGS[tag]} for tag in dict.fromkeys(route.tag for route in routes)
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": {
+                name: without(schema, "title", "description") if "enum" in schema else schema
+                for name, schema in definitions["$defs"].items()
+            },
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "One of API_TOKEN."}
+            },
+        },
+    }
+
+
+def models_of(routes: Iterable[Route]) -> list[tuple[type[BaseModel], JsonSchemaMode]]:
+    models: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {(Problem, "serialization"): None}
+    for route in routes:
+        if route.body is not None:
+            models[route.body, "validation"] = None
+        for answer in (route.answer, *route.errors.values()):
+            if answer is not None:
+                models[answer, "serialization"] = None
+    return list(models)
+
+
+def operation(route: Route, schema_of: Mapping[Any, JsonSchemaValue]) -> dict[str, Any]:
+    summary, _, description = inspect.cleandoc(route.handler.__doc__ or "").partition("\n")
+    result: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "tags": [route.tag],
+        "summary": summary.rstrip("."),
+        "description": " ".join(description.split()) or summary,
+    }
+    if parameters := [*path_parameters(route), *query_parameters(route)]:
+        result["parameters"] = parameters
+    if route.body is not None:
+        result["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema_of[route.body]}},
+        }
+    result["responses"] = {str(route.status): success(route, schema_of)} | {
+        str(status): {
+            "description": ERRORS[status],
+            **ERROR_HEADERS.get(status, {}),
+            "content": {CONTENT_TYPE: {"schema": schema_of[model]} | example_of(status, model)},
+        }
+        for status, model in sorted(errors_of(route).items())
+    }
+    if route.is_public:
+        result["security"] = []
+    return result
+
+
+def example_of(status: int, model: type[BaseModel]) -> dict[str, Any]:
+    if model is not Problem:
+        return {}
+    code = next(code for known, code in TABLE.values() if known == status)
+    example = {"type": "about:blank", "title": TITLES[status], "status": status, "detail": ERRORS[status]}
+    return {"example": example | {"code": code, "request_id": EXAMPLE_UUID.replace("-", "")}}
+
+
+def path_parameters(route: Route) -> Iterator[dict[str, Any]]:
+    for name in route.path_parameters:
+        schema = {"type": "string", "format": "uuid", "examples": [EXAMPLE_UUID]}
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def query_parameters(route: Route) -> Iterator[dict[str, Any]]:
+    if route.query is None:
+        return
+    schema = route.query.model_json_schema(ref_template=REFERENCE, schema_generator=_Schemas)
+    for name, parameter in schema["properties"].items():
+        # Absent is the only null of a query.
+        variants = [variant for variant in parameter.pop("anyOf", []) if variant != {"type": "null"}]
+        result = {"name": name, "in": "query", "description": parameter.pop("description")}
+        if variants:
+            parameter = without(parameter, "default") | variants[0]
+        yield result | {"schema": parameter}
+
+
+def success(route: Route, schema_of: Mapping[Any, JsonSchemaValue]) -> dict[str, Any]:
+    result: dict[str, Any] = {"description": inspect.getdoc(route.answer) or ""}
+    if route.location is not None:
+        result["headers"] = {
+            "Location": {"description": "Path of what was made.", "schema": {"type": "string"}}
+        }
+    if route.answer is not None:
+        result["content"] = {"application/json": {"schema": schema_of[route.answer]}}
+    return result
+
+
+def errors_of(route: Route) -> dict[int, type[BaseModel]]:
+    """What the declaration of a route implies, and what it adds."""
+    statuses = [414, 500, 503]
+    if not route.is_public:
+        statuses.append(401)
+    if route.path_parameters:
+        statuses.append(404)
+    if route.query is not None:
+        statuses += [400, 422]
+    if route.body is not None:
+        statuses += [400, 413, 415, 422]
+    return {**dict.fromkeys(statuses, Problem), **route.errors}
+
+
+def without(schema: JsonSchemaValue, *keys: str) -> JsonSchemaValue:
+    return {key: value for key, value in schema.items() if key not in keys}

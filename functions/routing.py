@@ -1,0 +1,308 @@
+"""Routes and their dispatch: a path and a method to a plain function, JSON in and out, errors as problems.
+
+    routes = Routes("Tasks")
+
+    @routes.add("PUT", "/tasks/{task_id}")
+    def update_task(task_id: UUID, body: TaskChanges) -> Task:
+        '''Change a task.
+
+        What the documentation says about it.
+        '''
+
+The signature is the declaration: parameters named in the path (a UUID, or a str), `body` and `query` (wire
+models), `request` for what else a handler has to see, and the answer's model; the docstring is the summary
+and the description in the OpenAPI document. A handler may also return a whole `flask.Response`, and raises
+the errors of the table in functions/problems.py.
+"""
+
+import io
+import logging
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import flask
+from pydantic import BaseModel
+from pydantic_core import PydanticCustomError
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as NoRuleForMethod
+from werkzeug.exceptions import NotFound as NoRuleForPath
+from werkzeug.routing import Map, MapAdapter, Rule
+
+from domain.errors import NotFound, Unavailable
+from functions import bootstrap
+from functions.auth import require_token
+from functions.fields import EXAMPLE_UUID, canonical_uuid
+from functions.json_body import parse_json
+from functions.problems import (
+    EXPECTED,
+    BadRequest,
+    BodyTooLarge,
+    HttpError,
+    InternalError,
+    MalformedBody,
+    MethodNotAllowed,
+    UnknownPath,
+    UnsupportedMediaType,
+    UrlTooLong,
+    problem,
+)
+from functions.request_id import HEADER, known_by, request_id
+from functions.validation import shown, validated
+
+MAX_BODY_BYTES = 256 * 1024
+MAX_URL_LENGTH = 8 * 1024
+UNKNOWN_PATH = "Nothing has this path; /openapi.json lists what there is."
+INTERNAL_ERROR = InternalError("Insignia failed; its log says why, under the request_id of this answer.")
+FRAMEWORK_ERRORS: Mapping[int | None, HttpError] = {
+    400: BadRequest("This is not a valid HTTP request; look at its headers."),
+    404: UnknownPath(UNKNOWN_PATH),
+}
+
+HttpFunction = Callable[[flask.Request], flask.Response]
+Handler = Callable[..., BaseModel | flask.Response]
+AnyHandler = typing.TypeVar("AnyHandler", bound=Handler)
+
+logger = logging.getLogger(__name__)
+
+_JSON_TYPE = re.compile(r"application/(?:[a-z0-9.!#$&^_-]+\+)?json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Route:
+    """One operation of the API, as declared."""
+
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    status: int
+    location: str | None
+    is_public: bool
+    errors: Mapping[int, type[BaseModel]]
+    takes_request: bool
+    path_parameters: Mapping[str, type]
+    body: type[BaseModel] | None
+    query: type[BaseModel] | None
+    answer: type[BaseModel] | None
+
+
+class Routes(list[Route]):
+    """The routes of one file, under one tag of the documentation."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__()
+        self.tag = tag
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        *,
+        status: int = 200,
+        location: str | None = None,
+        is_public: bool = False,
+        errors: Mapping[int, type[BaseModel]] | None = None,
+    ) -> Callable[[AnyHandler], AnyHandler]:
+        """Declare the decorated function as the handler of `method` on `path`.
+
+        `status` is that of a success; `location` is a path made of the answer's fields ("/tasks/{id}").
+        `errors` are those that its parameters do not imply, with the model of their documents.
+        """
+
+        def declare(handler: AnyHandler) -> AnyHandler:
+            hints = typing.get_type_hints(handler)
+            answer, body, query = hints.pop("return"), hints.pop("body", None), hints.pop("query", None)
+            takes_request = hints.pop("request", None) is not None
+            self.append(
+                Route(
+                    method=method,
+                    path=path,
+                    handler=handler,
+                    tag=self.tag,
+                    status=status,
+                    location=location,
+                    is_public=is_public,
+                    errors=errors or {},
+                    takes_request=takes_request,
+                    path_parameters=hints,
+                    body=body,
+                    query=query,
+                    answer=answer if issubclass(answer, BaseModel) else None,
+                )
+            )
+            return handler
+
+        return declare
+
+
+def http_function(routes: Sequence[Route], *, prefix: str = "") -> HttpFunction:
+    """A plain function, as functions-framework wants it, that serves `routes`.
+
+    With a `prefix`, paths are answered with and without it: the function of one resource may be reached
+    under a URL that already names the resource.
+    """
+
+    @cache  # compiled by the first request: of the functions of main.py, a process serves one
+    def adapter() -> MapAdapter:
+        rules = [rule for route in routes for rule in _rules(route, prefix)]
+        return Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False).bind("")
+
+    def function(request: flask.Request) -> flask.Response:
+        return _serve(adapter(), request)
+
+    return function
+
+
+def _rules(route: Route, prefix: str) -> Iterator[Rule]:
+    path = route.path.replace("{", "<").replace("}", ">").rstrip("/")
+    for served in {path, path.removeprefix(prefix)}:
+        yield Rule(served or "/", endpoint=route, methods=[route.method])
+
+
+def _serve(adapter: MapAdapter, request: flask.Request) -> flask.Response:
+    with known_by(request.headers.get(HEADER)):
+        body = RequestBody(request)
+        response = _answer_or_problem(adapter, request, body)
+        body.discard()
+        return _with_headers(response)
+
+
+def framework_problem(error: HTTPException) -> flask.Response:
+    """The answer for an error that functions-framework raises before or around our function."""
+    with known_by(flask.request.headers.get(HEADER)):
+        return _with_headers(problem(FRAMEWORK_ERRORS.get(error.code, INTERNAL_ERROR)))
+
+
+def _with_headers(response: flask.Response) -> flask.Response:
+    response.headers[HEADER] = request_id.get()
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _answer_or_problem(adapter: MapAdapter, request: flask.Request, body: "RequestBody") -> flask.Response:
+    try:
+        return _answer(adapter, request, body)
+    except EXPECTED as error:
+        if isinstance(error, Unavailable):
+            logger.warning("%s (%s)", error, type(error.__cause__).__name__)
+        return problem(error)
+    except Exception:
+        logger.exception("Unexpected error in %s %r", request.method, request.path)
+        return problem(INTERNAL_ERROR)
+
+
+def _answer(adapter: MapAdapter, request: flask.Request, body: "RequestBody") -> flask.Response:
+    """The order of the checks is part of the contract: URL, path, method, token, then what was sent."""
+    _check_url(request)
+    try:
+        route, path_values = adapter.match(request.path, request.method)
+    except NoRuleForPath:
+        raise UnknownPath(UNKNOWN_PATH) from None
+    except NoRuleForMethod as error:
+        allow = ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))
+        if request.method == "OPTIONS":
+            return _options(allow)
+        raise MethodNotAllowed(
+            f"This path does not answer {shown(request.method)}; use {allow}.", headers={"Allow": allow}
+        ) from None
+    if not route.is_public:
+        require_token(request, bootstrap.settings().api_tokens)
+    answer = route.handler(**_arguments(route, request, path_values, body))
+    return answer if isinstance(answer, flask.Response) else _json(route, answer)
+
+
+def _check_url(request: flask.Request) -> None:
+    if len(request.path) + len(request.query_string) > MAX_URL_LENGTH:
+        raise UrlTooLong(f"The URL is longer than {MAX_URL_LENGTH:,} characters; shorten it.")
+    try:
+        request.query_string.decode()
+    except UnicodeDecodeError:
+        raise BadRequest("The query is not UTF-8; percent-encode it as UTF-8.") from None
+
+
+def _options(allow: str) -> flask.Response:
+    response = flask.Response(status=204, headers={"Allow": allow})
+    del response.headers["Content-Type"]
+    return response
+
+
+def _arguments(
+    route: Route, request: flask.Request, path_values: Mapping[str, str], body: "RequestBody"
+) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        name: _path_id(name, value) if route.path_parameters[name] is UUID else value
+        for name, value in path_values.items()
+    }
+    if route.takes_request:
+        arguments["request"] = request
+    if route.query is not None:
+        arguments["query"] = validated(route.query, request.args.to_dict())
+    if route.body is not None:
+        arguments["body"] = validated(route.body, parse_json(body.read_json()))
+    return arguments
+
+
+def _path_id(name: str, text: str) -> UUID:
+    try:
+        return canonical_uuid(text)
+    except PydanticCustomError:
+        noun = name.removesuffix("_id").replace("_", " ")
+        raise NotFound(
+            f"There is no {noun} with the id {shown(text)}; ids are UUIDs such as {EXAMPLE_UUID}."
+        ) from None
+
+
+def _json(route: Route, answer: BaseModel) -> flask.Response:
+    response = flask.Response(answer.model_dump_json(), route.status, content_type="application/json")
+    if route.location is not None:
+        response.headers["Location"] = route.location.format_map(vars(answer))
+    return response
+
+
+class RequestBody:
+    """The body of a request, of which never more than MAX_BODY_BYTES + 1 bytes are read.
+
+    It takes the place of `request.stream`: functions-framework reads what is left of that after an answer,
+    all of it, into memory.
+    """
+
+    def __init__(self, request: flask.Request) -> None:
+        self._headers = request.headers
+        self._mimetype = request.mimetype
+        self._stream = request.stream
+        self._read = 0
+        request.stream = io.BytesIO()
+
+    def read_json(self) -> bytes:
+        """The bytes of a body that says it is JSON, or says nothing."""
+        if self._mimetype and not _JSON_TYPE.fullmatch(self._mimetype):
+            raise UnsupportedMediaType(f"{shown(self._mimetype)} is not understood; send application/json.")
+        if (encoding := self._headers.get("Content-Encoding", "identity").lower()) != "identity":
+            raise UnsupportedMediaType(
+                f"Content-Encoding {shown(encoding)} is not understood; send plain JSON."
+            )
+        try:
+            content = b"".join(self._chunks())
+        except Exception as error:  # each server has its own for a client that goes away or breaks its chunks
+            raise MalformedBody("The body ended too early; send all of it.") from error
+        if len(content) > MAX_BODY_BYTES:
+            raise BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES // 1024} KiB; send less.")
+        return content
+
+    def discard(self) -> None:
+        """Read what is left, so that a client that is still sending gets the answer."""
+        with suppress(Exception):
+            for _ in self._chunks():
+                pass
+
+    def _chunks(self) -> Iterator[bytes]:
+        while self._read <= MAX_BODY_BYTES and (chunk := self._stream.read(MAX_BODY_BYTES + 1 - self._read)):
+            self._read += len(chunk)
+            yield chunk

@@ -1,0 +1,283 @@
+"""The wire models: what requests may say and what answers look like. The only pydantic models."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from domain import task
+from domain.run import RunSource, RunStatus
+from domain.task import DEFAULT_MAX_RETRY, TaskDefinition, TaskStatus
+from functions.fields import (
+    ABSENT,
+    ExecutionTime,
+    Id,
+    Instant,
+    Limit,
+    MaxRetry,
+    Message,
+    Name,
+    Payload,
+    RetryCount,
+    Schedule,
+    Search,
+    SentId,
+    Skip,
+    Status,
+    Timezone,
+    WebhookUrl,
+)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class Task(_Answer):
+    """A task: what its user defined, and how it is doing."""
+
+    id: Id
+    name: str = Field(examples=["Daily report"])
+    schedule: str = Field(examples=["30 8 * * MON-FRI"])
+    timezone: str = Field(examples=["Europe/Berlin"])
+    webhook_url: str = Field(examples=["https://hooks.example.com/daily-report"])
+    payload: Payload
+    max_retry: int = Field(examples=[3])
+    status: TaskStatus
+    created_at: Instant
+    updated_at: Instant = Field(description="Last change by a user; runs do not count.")
+    revision: int = Field(description="Grows by one with each change by a user.", examples=[1])
+    next_run_at: Instant | None = Field(description="Null while the task is not active.")
+    last_run_at: Instant | None
+    last_status: str | None = Field(description="How the last finished run ended.", examples=["success"])
+    consecutive_failures: int = Field(examples=[0])
+    deactivated_at: Instant | None = Field(description="When Insignia switched the task off.")
+    deactivated_reason: str | None = Field(description="Why, in a plain sentence.")
+
+    @classmethod
+    def of(cls, value: task.Task) -> Self:
+        fields = {name: getattr(value, name) for name in value.__slots__ if name != "definition"}
+        definition = value.definition
+        return cls(**fields, **{name: getattr(definition, name) for name in definition.__slots__})
+
+
+class TaskList(_Answer):
+    """A page of tasks."""
+
+    tasks: list[Task]
+    total: int = Field(description="How many match, on all pages.", examples=[1])
+    skip: int = Field(examples=[0])
+    limit: int = Field(examples=[100])
+
+
+class Attempt(_Answer):
+    """One HTTP call of a run."""
+
+    number: int = Field(examples=[1])
+    started_at: Instant
+    duration_ms: int | None = Field(None, examples=[182])
+    outcome: str | None = Field(
+        None,
+        description="`success`, `failed`, `throttled` (a Retry-After wait), `unknown` (its process ended) or "
+        "`late` (its lease was lost); null while it is under way.",
+        examples=["success"],
+    )
+    http_status: int | None = Field(None, examples=[200])
+    error: str | None = Field(None, description="As in the task log.")
+    message: str | None = None
+    retry_at: Instant | None = None
+
+
+class TaskLog(_Answer):
+    """The record of a run, from its claim to its end."""
+
+    id: Id
+    task_id: Id
+    execution_time: Instant = Field(description="Start of the first attempt.")
+    status: RunStatus
+    retry_count: int = Field(examples=[0])
+    message: str | None = Field(examples=["The webhook answered HTTP 200 OK."])
+    created_at: Instant
+    source: RunSource
+    scheduled_for: Instant | None = Field(description="The slot: when the schedule fired.")
+    finished_at: Instant | None
+    duration_ms: int | None = Field(examples=[182])
+    lateness_ms: int | None = Field(description="From the slot to the first attempt.", examples=[340])
+    http_status: int | None = Field(examples=[200])
+    error: str | None = Field(
+        description="Kind of failure: `dns`, `connect`, `tls`, `timeout`, `http`, `blocked`, `too_large` or "
+        "`protocol`."
+    )
+    response_excerpt: str | None = Field(description="Beginning of the webhook's last answer.")
+    attempts: list[Attempt]
+
+
+class TaskLogList(_Answer):
+    """A page of task logs."""
+
+    task_logs: list[TaskLog]
+    total: int = Field(description="How many match, on all pages.", examples=[1])
+    skip: int = Field(examples=[0])
+    limit: int = Field(examples=[100])
+
+
+class Done(_Answer):
+    """What was done, for people."""
+
+    message: str = Field(examples=["The task was deleted."])
+
+
+class Health(_Answer):
+    """Whether Insignia can work: `tick` is `pending` before the first tick and `late` when one is overdue."""
+
+    status: Literal["healthy"]
+    database: Literal["ok"]
+    schema_revision: str | None
+    last_tick_at: Instant | None
+    tick_lag_seconds: float | None = Field(description="Age of the oldest due slot at the last tick.")
+    tick: Literal["ok", "pending", "late"]
+
+
+class TickSummary(_Answer):
+    """What a tick did: started = succeeded + failed + retrying + throttled + cancelled + late + unsettled."""
+
+    due: int = Field(description="What was due at its start: slots, retries, and runs whose process died.")
+    started: int = Field(description="Runs it took up, by an attempt or by ending them.")
+    succeeded: int
+    failed: int
+    retrying: int = Field(
+        description="Attempts that failed and will be retried, in this tick or a later one."
+    )
+    throttled: int
+    missed: int
+    skipped: int
+    cancelled: int
+    deactivated: int = Field(description="Tasks it switched off because they kept failing.")
+    late: int = Field(description="Answers that came after their lease was lost to another tick.")
+    unsettled: int
+    remaining: int = Field(description="What was due at its end.")
+    lag_seconds: float = Field(description="Age of the oldest due slot at its start.")
+    duration_seconds: float
+
+
+class Migration(_Answer):
+    """What a migration came to."""
+
+    schema_revision: str
+
+
+class ProblemFault(_Answer):
+    """One thing that is wrong in a request."""
+
+    pointer: str = Field(description="JSON pointer into the body or the parameters.", examples=["/schedule"])
+    detail: str = Field(examples=["Schedule '61 * * * *': minute 61 is out of range; use 0 to 59."])
+
+
+class Problem(_Answer):
+    """What went wrong and what to do (RFC 9457)."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["Schedule '61 * * * *': minute 61 is out of range; use 0 to 59."])
+    code: str = Field(description="Stable name of the kind of problem.", examples=["INVALID_SCHEDULE"])
+    request_id: str = Field(examples=["0f8fad5bd9cb469fa16570867728950e"])
+    errors: list[ProblemFault] | None = Field(
+        None, description="Each fault with its place, where there is one."
+    )
+
+
+class HealthProblem(Problem):
+    """As Health, when Insignia cannot work; `status` is a word here, as in Health."""
+
+    status: Literal["unhealthy"]  # type: ignore[assignment]
+    database: Literal["unavailable"]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Changes(_Body):
+    """A body that names what is to change; read-only fields are ignored, so that get, edit, put works."""
+
+    _whole: ClassVar[type[_Answer]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_read_only(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        read_only = cls._whole.model_fields.keys() - cls.model_fields.keys()
+        return {name: item for name, item in value.items() if name not in read_only}
+
+    def changes(self) -> dict[str, Any]:
+        """The named fields with their values."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class TaskCreate(_Body):
+    """A new task."""
+
+    name: Name
+    schedule: Schedule
+    webhook_url: WebhookUrl
+    payload: Payload = {}
+    max_retry: MaxRetry = DEFAULT_MAX_RETRY
+    status: Status = TaskStatus.ACTIVE
+    timezone: Timezone = "UTC"
+
+    def definition(self) -> TaskDefinition:
+        return TaskDefinition(**{name: getattr(self, name) for name in TaskDefinition.__slots__})
+
+
+class TaskChanges(_Changes):
+    """What is to change of a task."""
+
+    _whole = Task
+
+    name: Name = ABSENT
+    schedule: Schedule = ABSENT
+    webhook_url: WebhookUrl = ABSENT
+    payload: Payload = ABSENT
+    max_retry: MaxRetry = ABSENT
+    status: Status = ABSENT
+    timezone: Timezone = ABSENT
+
+
+class TaskLogCreate(_Body):
+    """An execution that something else made."""
+
+    task_id: SentId
+    execution_time: ExecutionTime
+    status: Literal["success", "failed"]
+    retry_count: RetryCount = 0
+    message: Message = None
+
+
+class TaskLogChanges(_Changes):
+    """What is to change of a task log."""
+
+    _whole = TaskLog
+
+    status: RunStatus = ABSENT
+    message: Message = ABSENT
+    retry_count: RetryCount = ABSENT
+    execution_time: ExecutionTime = ABSENT
+
+
+class Page(BaseModel):
+    skip: Skip = 0
+    limit: Limit = 100
+
+
+class TaskQuery(Page):
+    status: Annotated[TaskStatus | None, Field(description="Only tasks with this status.")] = None
+    search: Search = None
+
+
+class TaskLogsOfTaskQuery(Page):
+    status: Annotated[RunStatus | None, Field(description="Only logs with this status.")] = None
+
+
+class TaskLogQuery(TaskLogsOfTaskQuery):
+    task_id: Annotated[SentId | None, Field(description="Only logs of this task.")] = None

@@ -1,0 +1,97 @@
+"""/task-logs: what became of each run."""
+
+from uuid import UUID
+
+import db.task_logs
+import db.tasks
+from db.engine import transaction
+from domain.run import RunStatus
+from functions.bootstrap import database
+from functions.routing import Routes
+from functions.schemas import (
+    Done,
+    Problem,
+    TaskLog,
+    TaskLogChanges,
+    TaskLogCreate,
+    TaskLogList,
+    TaskLogQuery,
+    TaskLogsOfTaskQuery,
+)
+
+routes = Routes("Task logs")
+
+
+@routes.add("POST", "/task-logs/", status=201, location="/task-logs/{id}", errors={404: Problem})
+def create_task_log(body: TaskLogCreate) -> TaskLog:
+    """Record an execution that something else made.
+
+    It is stored with source `api` and changes nothing about the task.
+    """
+    with transaction(database()) as connection:
+        return TaskLog.model_validate(
+            db.task_logs.create_task_log(
+                connection,
+                task_id=body.task_id,
+                execution_time=body.execution_time,
+                status=RunStatus(body.status),
+                retry_count=body.retry_count,
+                message=body.message,
+            )
+        )
+
+
+@routes.add("GET", "/task-logs/")
+def list_task_logs(query: TaskLogQuery) -> TaskLogList:
+    """List task logs, newest first."""
+    return page_of_logs(query, query.task_id)
+
+
+@routes.add("GET", "/task-logs/task/{task_id}")
+def list_task_logs_of_task(task_id: UUID, query: TaskLogsOfTaskQuery) -> TaskLogList:
+    """List the logs of one task, newest first."""
+    with transaction(database()) as connection:
+        db.tasks.get_task(connection, task_id)
+    return page_of_logs(query, task_id)
+
+
+@routes.add("GET", "/task-logs/{task_log_id}")
+def get_task_log(task_log_id: UUID) -> TaskLog:
+    """Get a task log."""
+    with transaction(database()) as connection:
+        return TaskLog.model_validate(db.task_logs.get_task_log(connection, task_log_id))
+
+
+@routes.add("PUT", "/task-logs/{task_log_id}", errors={409: Problem})
+def update_task_log(task_log_id: UUID, body: TaskLogChanges) -> TaskLog:
+    """Change a task log.
+
+    Fields that are left out stay as they are, and read-only fields are ignored. A new status must be
+    `success` or `failed`. 409 while the run is under way (`running`, `retrying`).
+    """
+    with transaction(database()) as connection:
+        return TaskLog.model_validate(db.task_logs.update_task_log(connection, task_log_id, body.changes()))
+
+
+@routes.add("DELETE", "/task-logs/{task_log_id}", errors={409: Problem})
+def delete_task_log(task_log_id: UUID) -> Done:
+    """Delete a task log.
+
+    409 while the run is under way (`running`, `retrying`).
+    """
+    with transaction(database()) as connection:
+        db.task_logs.delete_task_log(connection, task_log_id)
+    return Done(message=f"Task log {task_log_id} was deleted.")
+
+
+def page_of_logs(query: TaskLogsOfTaskQuery, task_id: UUID | None) -> TaskLogList:
+    with transaction(database()) as connection:
+        logs, total = db.task_logs.list_task_logs(
+            connection, skip=query.skip, limit=query.limit, task_id=task_id, status=query.status
+        )
+    return TaskLogList(
+        task_logs=[TaskLog.model_validate(log) for log in logs],
+        total=total,
+        skip=query.skip,
+        limit=query.limit,
+    )

@@ -1,0 +1,68 @@
+"""/tasks: what users define."""
+
+from uuid import UUID
+
+import db.tasks
+from db.engine import transaction
+from functions.bootstrap import database
+from functions.routing import Routes
+from functions.schemas import Done, Task, TaskChanges, TaskCreate, TaskList, TaskQuery
+
+routes = Routes("Tasks")
+
+
+@routes.add("POST", "/tasks/", status=201, location="/tasks/{id}")
+def create_task(body: TaskCreate) -> Task:
+    """Create a task.
+
+    An active task runs first at the next time of its schedule.
+    """
+    with transaction(database()) as connection:
+        return Task.of(db.tasks.create_task(connection, body.definition(), body.status))
+
+
+@routes.add("GET", "/tasks/")
+def list_tasks(query: TaskQuery) -> TaskList:
+    """List tasks, in the order of their creation."""
+    with transaction(database()) as connection:
+        tasks, total = db.tasks.list_tasks(
+            connection, skip=query.skip, limit=query.limit, status=query.status, search=query.search
+        )
+    return TaskList(tasks=[Task.of(task) for task in tasks], total=total, skip=query.skip, limit=query.limit)
+
+
+@routes.add("GET", "/tasks/{task_id}")
+def get_task(task_id: UUID) -> Task:
+    """Get a task."""
+    with transaction(database()) as connection:
+        return Task.of(db.tasks.get_task(connection, task_id))
+
+
+@routes.add("PUT", "/tasks/{task_id}")
+def update_task(task_id: UUID, body: TaskChanges) -> Task:
+    """Change a task.
+
+    Fields that are left out stay as they are, and read-only fields are ignored, so that an answer can be
+    edited and sent back. A new schedule, time zone or status counts from now; nothing is caught up.
+    """
+    changes = body.changes()
+    status = changes.pop("status", None)
+    with transaction(database()) as connection:
+        return Task.of(db.tasks.update_task(connection, task_id, changes, status))
+
+
+@routes.add("PATCH", "/tasks/{task_id}")
+def patch_task(task_id: UUID, body: TaskChanges) -> Task:
+    """Change a task, exactly as PUT does."""
+    return update_task(task_id, body)
+
+
+@routes.add("DELETE", "/tasks/{task_id}")
+def delete_task(task_id: UUID) -> Done:
+    """Delete a task and its logs.
+
+    A call under way finishes; its result is dropped.
+    """
+    with transaction(database()) as connection:
+        db.tasks.delete_task(connection, task_id)
+    return Done(message=f"Task {task_id} and its logs were deleted.")

@@ -1,0 +1,45 @@
+"""Entry points: each function here can be deployed by itself (`functions-framework --target=<name>`).
+
+    api         every route of the API, and its documentation at /docs and /redoc
+    tasks       /tasks alone          task_logs   /task-logs alone          health      /health alone
+    tick        POST /tick: runs what is due; called every minute
+    migrate     POST /migrate: brings the database to the schema of this code
+    local       api and tick together, for one machine
+
+`python main.py` starts everything on this machine, with an embedded PostgreSQL.
+"""
+
+import flask
+import functions_framework
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from functions import bootstrap
+from functions import docs as _docs
+from functions import health as _health
+from functions import migrate as _migrate
+from functions import task_logs as _task_logs
+from functions import tasks as _tasks
+from functions import tick as _tick
+from functions.routing import framework_problem, http_function
+
+_resources = [*_tasks.routes, *_task_logs.routes, *_health.routes]
+_api = [*_resources, *_docs.routes(_resources)]
+
+api = http_function(_api)
+tasks = http_function(_tasks.routes, prefix="/tasks")
+task_logs = http_function(_task_logs.routes, prefix="/task-logs")
+health = http_function(_health.routes, prefix="/health")
+tick = http_function(_tick.routes, prefix="/tick")
+migrate = http_function(_migrate.routes, prefix="/migrate")
+local = http_function([*_api, *_tick.routes])
+
+if flask.has_app_context():  # functions-framework loads this file in one, and serves it then
+    bootstrap.start()
+
+functions_framework.errorhandler(HTTPException)(framework_problem)
+functions_framework.errorhandler(InternalServerError)(framework_problem)
+
+if __name__ == "__main__":
+    from functions.local import main
+
+    main()
