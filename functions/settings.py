@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -15,6 +16,7 @@ from domain.errors import InsigniaError
 
 MIN_TOKEN_LENGTH = 16
 SAMPLE_TOKENS = {"replace-with-a-long-random-token"}
+LOCAL_EGRESS_ALLOW = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -33,6 +35,7 @@ class Settings:
     database_url: str | None
     data_dir: Path
     local_tick: bool
+    egress_allow: tuple[IPv4Network | IPv6Network, ...]
     tick_budget_seconds: float
     delivery_concurrency: int
     log_level: str
@@ -68,6 +71,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         database_url=database_url(values),
         data_dir=data_dir,
         local_tick=one_of(values, "LOCAL_TICK", "on", ("on", "off")) == "on",
+        egress_allow=egress_allow(values, "" if in_cloud else LOCAL_EGRESS_ALLOW),
         tick_budget_seconds=whole_number(values, "TICK_BUDGET_SECONDS", 50, 15, 110),
         delivery_concurrency=whole_number(values, "DELIVERY_CONCURRENCY", 256, 1, 10_000),
         log_level=one_of(values, "LOG_LEVEL", "INFO", LOG_LEVELS),
@@ -127,6 +131,21 @@ def database_url(values: Mapping[str, str]) -> str | None:
         socket = quote(f"{host.rstrip('/')}/.s.PGSQL.{port}", safe="")
         return f"postgresql+pg8000://{login}@/{database}?unix_sock={socket}"
     return f"postgresql+pg8000://{login}@{f'[{host}]' if ':' in host else host}:{port}/{database}"
+
+
+def egress_allow(values: Mapping[str, str], default: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    networks = []
+    for text in values.get("EGRESS_ALLOW", default).split(","):
+        if not (cidr := text.strip()):
+            continue
+        try:
+            networks.append(ip_network(cidr))
+        except ValueError:
+            raise SettingsError(
+                f"EGRESS_ALLOW has {cidr!r}; expected addresses or CIDRs without host bits, "
+                "separated by commas, such as 10.0.0.0/8,fd12::/64,127.0.0.1."
+            ) from None
+    return tuple(networks)
 
 
 def log_file(values: Mapping[str, str], default: Path | None) -> Path | None:

@@ -1,5 +1,6 @@
 """Settings: what is accepted, and the one line that says what is wrong."""
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,39 @@ def test_a_laptop_needs_no_setting() -> None:
     assert (settings.host, settings.port, settings.database_url) == ("127.0.0.1", 8000, None)
     assert settings.log_file == Path(".data/app.log")
     assert not settings.in_cloud
+
+
+def test_a_laptop_may_call_its_own_networks_but_nothing_link_local() -> None:
+    assert [str(network) for network in load({}).egress_allow] == [
+        "127.0.0.0/8",
+        "::1/128",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "fc00::/7",
+    ]
+
+
+def test_the_cloud_may_call_public_addresses_only() -> None:
+    assert load(CLOUD).egress_allow == ()
+
+
+@pytest.mark.parametrize("place", [{}, CLOUD])
+def test_egress_allow_replaces_the_default(place: dict[str, str]) -> None:
+    allowed = load(place | {"EGRESS_ALLOW": " 10.8.0.0/16, 192.168.1.7,fd12::1 ,"}).egress_allow
+    assert allowed == (ip_network("10.8.0.0/16"), ip_network("192.168.1.7/32"), ip_network("fd12::1/128"))
+
+
+@pytest.mark.parametrize(
+    "cidr",
+    ["10.0.0.7/8", "fc00::1/7", "10.0.0.0/33", "10.0.0", "localhost", "10.0.0.0/8 ::1", "*", "10/8", "8"],
+)
+def test_a_wrong_cidr_is_shown_with_what_is_expected(cidr: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"EGRESS_ALLOW": f"127.0.0.1,{cidr}"})
+    assert str(caught.value).startswith(
+        f"EGRESS_ALLOW has '{cidr}'; expected addresses or CIDRs without host bits"
+    )
 
 
 def test_the_cloud_has_no_local_defaults() -> None:
