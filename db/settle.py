@@ -5,20 +5,30 @@ repeated: what stands already is not written again (design/engine.md, Tick, 5). 
 results whose task somebody else holds just now come back as `deferred`.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
-from db.engine import compact_json
-from domain.run import AttemptOutcome, Decision
+from db.backlog import complete_tasks
+from db.cancellation import cancel_due_slots, cancel_waiting_runs
+from db.claiming import read_definitions, timing_of
+from db.engine import compact_json, sqlstate, unavailable_reason
+from domain.run import Decision
+
+log = logging.getLogger(__name__)
 
 RESULT = """
 result AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:results AS json)) AS result(
-        position int, run_id uuid, lease_id uuid, task_id uuid, status text, delay_seconds float8, counts bool,
+        position int, run_id uuid, lease_id uuid, task_id uuid, status text, delay_seconds float8,
+        throttle_seconds float8, destination text, counts bool, is_gone bool, deactivate_after int,
         message text, reason text, outcome text, http_status int, error text, attempt_message text,
         duration_ms int, response_excerpt text)
 )"""
@@ -52,19 +62,22 @@ SETTLE = text(
         error = next.error,
         response_excerpt = next.response_excerpt,
         duration_ms = next.duration_ms,
+        throttles = l.throttles + (outcome = 'throttled')::int,
         finished_at = CASE WHEN next_status <> 'retrying' THEN now END,
         available_at = retry_at,
         attempts = jsonb_set(l.attempts, '{-1}', l.attempts -> -1 || jsonb_strip_nulls(jsonb_build_object(
             'outcome', outcome, 'http_status', next.http_status, 'error', next.error,
             'message', attempt_message, 'duration_ms', next.duration_ms, 'retry_at', retry_at)))
     FROM next WHERE l.id = next.id
-    RETURNING l.id, l.task_id, l.status, l.execution_time, position, reason,
-        counts AND l.revision = next.revision AS counts
+    RETURNING l.id, l.task_id, l.status, l.execution_time, position, reason, deactivate_after,
+        counts AND l.revision = next.revision AS counts, is_gone AND l.revision = next.revision AS is_gone
 ), last_success AS (
     SELECT task_id, max(position) AS position FROM settled WHERE status = 'success' GROUP BY task_id
 ), folded AS (
     SELECT task_id,
         bool_or(settled.status = 'success') AS succeeded,
+        bool_or(is_gone) AS is_gone,
+        min(nullif(deactivate_after, 0)) AS deactivate_after,
         count(*) FILTER (
             WHERE settled.status = 'failed' AND counts
               AND settled.position > coalesce(last_success.position, -1)) AS failures,
@@ -75,10 +88,12 @@ SETTLE = text(
     WHERE settled.status IN ('success', 'failed')
     GROUP BY task_id
 ), kept AS (
-    SELECT folded.*, task.next_run_at AS slot, clock.now,
-        CASE WHEN succeeded THEN 0 ELSE task.consecutive_failures END + failures AS consecutive_failures,
-        task.status = 'active' AND failures > 0 AS deactivates
-    FROM folded JOIN task USING (task_id), clock
+    SELECT folded.*, task.next_run_at AS slot, task.revision, clock.now, failed.in_a_row AS consecutive_failures,
+        task.status = 'active' AND (
+            is_gone OR failures > 0 AND coalesce(failed.in_a_row >= deactivate_after, false)) AS deactivates
+    FROM folded JOIN task USING (task_id), clock, LATERAL (
+        SELECT CASE WHEN succeeded THEN 0 ELSE task.consecutive_failures END + failures AS in_a_row
+    ) failed
 ), task_kept AS (
     UPDATE task_state s SET
         consecutive_failures = kept.consecutive_failures,
@@ -90,40 +105,21 @@ SETTLE = text(
         deactivated_reason = CASE WHEN deactivates THEN reason ELSE s.deactivated_reason END
     FROM kept WHERE s.task_id = kept.task_id
     RETURNING s.task_id
+), throttled AS (
+    INSERT INTO throttled_destinations (destination, available_at)
+    SELECT destination, clock.now + make_interval(secs => max(throttle_seconds))
+    FROM result, clock WHERE throttle_seconds > 0
+    GROUP BY destination, clock.now ORDER BY destination
+    ON CONFLICT (destination) DO UPDATE
+        SET available_at = greatest(throttled_destinations.available_at, excluded.available_at)
 )
 SELECT
     (SELECT coalesce(json_object_agg(id, status), '{}') FROM settled),
-    (SELECT coalesce(json_agg(json_build_object('task_id', task_id, 'slot', slot)), '[]')
-     FROM kept JOIN task_kept USING (task_id) WHERE deactivates)
+    (SELECT coalesce(json_agg(json_build_object(
+        'task_id', task_id, 'slot', slot, 'revision', revision, 'now', now, 'deactivates', deactivates)), '[]')
+     FROM kept JOIN task_kept USING (task_id) WHERE deactivates OR slot IS NULL)
 """
 )
-
-CANCEL_WAITING_RUNS = text("""
-WITH deactivated AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(CAST(:deactivated AS json)) AS deactivated(
-        task_id uuid, slot timestamptz, run_id uuid)
-), clock AS MATERIALIZED (
-    SELECT clock_timestamp() AS now
-), waiting AS MATERIALIZED (
-    SELECT l.id FROM task_logs l JOIN deactivated USING (task_id) WHERE l.status = 'retrying'
-    FOR UPDATE OF l SKIP LOCKED
-), cancelled AS (
-    UPDATE task_logs l SET
-        status = 'cancelled', message = 'Cancelled: the task was deactivated.', finished_at = now, available_at = NULL
-    FROM waiting, clock WHERE l.id = waiting.id
-    RETURNING l.id
-), removed AS (
-    INSERT INTO task_logs (
-        id, task_id, source, status, scheduled_for, execution_time, finished_at, retry_count, message,
-        attempts, revision, lost_leases, created_at)
-    SELECT run_id, task_id, 'schedule', 'cancelled', slot, slot, now, 0,
-        'Not run: the task was deactivated before this slot was claimed.', '[]', s.revision, 0, now
-    FROM deactivated JOIN task_state s USING (task_id), clock WHERE slot <= now
-    ON CONFLICT (task_id, scheduled_for) WHERE source = 'schedule' DO NOTHING
-    RETURNING id
-)
-SELECT (SELECT count(*) FROM cancelled) + (SELECT count(*) FROM removed)
-""")
 
 RECORD_UNSETTLED = text(
     "WITH"
@@ -141,7 +137,7 @@ RECORD_UNSETTLED = text(
     SELECT *, CASE
         WHEN NOT exists THEN 'gone'
         WHEN is_held THEN 'deferred'
-        WHEN recorded IN ('success', 'failed') THEN 'repeated'
+        WHEN recorded IN ('success', 'failed', 'throttled') THEN 'repeated'
         ELSE 'late' END AS disposal
     FROM standing
 ), late AS (
@@ -161,6 +157,17 @@ SELECT json_object_agg(run_id, disposal) FROM disposed WHERE (SELECT count(*) FR
 )
 
 
+END_UNRECORDABLE = text("""
+UPDATE task_logs l SET
+    status = 'failed',
+    message = 'Failed: Insignia could not record the answer; its log says why.',
+    finished_at = clock_timestamp(),
+    available_at = NULL,
+    attempts = jsonb_set(l.attempts, '{-1,outcome}', '"failed"')
+WHERE l.id = :run_id AND l.lease_id = :lease_id AND l.status = 'running'
+""")
+
+
 class Disposal(StrEnum):
     """What a settle did with a result."""
 
@@ -173,13 +180,13 @@ class Disposal(StrEnum):
     DEFERRED = "deferred"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Settlement:
     """The disposal of each run; tasks deactivated; waiting runs and due slots cancelled with them."""
 
     disposals: dict[UUID, Disposal]
-    deactivated: int
-    cancelled: int
+    deactivated: int = 0
+    cancelled: int = 0
 
 
 def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
@@ -187,24 +194,75 @@ def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
 
     One decision per run. Two failures of one task in a batch count twice, and a success between them starts
     the count again. A failure counts only if the task still has the revision under which the slot was claimed.
+    A batch that the database refuses for its data is repeated row by row: a bad row ends alone, as our error.
     """
+    try:
+        with connection.begin_nested():
+            return settle_batch(connection, decisions)
+    except DBAPIError as error:
+        if unavailable_reason(error) is not None:
+            raise
+        if len(decisions) == 1:
+            return end_unrecordable(connection, decisions[0], error)
+    settlement = Settlement(disposals={})
+    for decision in decisions:
+        one = settle(connection, [decision])
+        settlement.disposals |= one.disposals
+        settlement.deactivated += one.deactivated
+        settlement.cancelled += one.cancelled
+    return settlement
+
+
+def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
     rows = [result_row(position, decision) for position, decision in enumerate(decisions)]
-    settled, deactivated = connection.execute(SETTLE, {"results": compact_json(rows)}).one()
-    disposals = {UUID(run_id): Disposal(status) for run_id, status in settled.items()}
-    cancelled = 0
+    settled, changed = connection.execute(SETTLE, {"results": compact_json(rows)}).one()
+    settlement = Settlement(disposals={UUID(run_id): Disposal(status) for run_id, status in settled.items()})
+    deactivated = [task for task in changed if task["deactivates"]]
     if deactivated:
-        for task in deactivated:
-            task["run_id"] = str(uuid4())
-        cancelled = connection.execute(
-            CANCEL_WAITING_RUNS, {"deactivated": compact_json(deactivated)}
-        ).scalar_one()
-    if len(disposals) < len(rows):
+        settlement.deactivated = len(deactivated)
+        settlement.cancelled = cancel_with_deactivation(connection, deactivated)
+    if len(deactivated) < len(changed):
+        complete_tasks(connection)
+    if len(settlement.disposals) < len(rows):
         unsettled = [row for row in rows if row["run_id"] not in settled]
         planned = {str(decision.run.id): decision.status for decision in decisions}
         others = connection.execute(RECORD_UNSETTLED, {"results": compact_json(unsettled)}).scalar_one()
         for run_id, disposal in others.items():
-            disposals[UUID(run_id)] = Disposal(planned[run_id] if disposal == "repeated" else disposal)
-    return Settlement(disposals=disposals, deactivated=len(deactivated), cancelled=cancelled)
+            settlement.disposals[UUID(run_id)] = Disposal(
+                planned[run_id] if disposal == "repeated" else disposal
+            )
+    return settlement
+
+
+def cancel_with_deactivation(connection: Connection, deactivated: Sequence[Mapping[str, Any]]) -> int:
+    """End what the tasks still had to do: runs that wait for a retry, and slots that were due."""
+    cancelled = cancel_waiting_runs(
+        connection,
+        [UUID(task["task_id"]) for task in deactivated],
+        "Cancelled: the task was deactivated.",
+    )
+    due = [task for task in deactivated if task["slot"] and task["slot"] <= task["now"]]
+    if due:
+        definitions = read_definitions(connection, due)
+        slots = [
+            (
+                UUID(task["task_id"]),
+                task["revision"],
+                timing_of(definitions[task["task_id"]]),
+                datetime.fromisoformat(task["slot"]),
+            )
+            for task in due
+        ]
+        now = datetime.fromisoformat(due[0]["now"])
+        cancelled += cancel_due_slots(connection, slots, now, "the task was deactivated before")
+    return cancelled
+
+
+def end_unrecordable(connection: Connection, decision: Decision, error: DBAPIError) -> Settlement:
+    run = decision.run
+    log.error("The result of run %s cannot be recorded: %s", run.id, sqlstate(error))
+    ended = connection.execute(END_UNRECORDABLE, {"run_id": run.id, "lease_id": run.lease_id}).rowcount
+    return Settlement(disposals={run.id: Disposal.FAILED if ended else Disposal.LATE})
 
 
 def result_row(position: int, decision: Decision) -> dict[str, object]:
@@ -214,12 +272,16 @@ def result_row(position: int, decision: Decision) -> dict[str, object]:
         "run_id": str(run.id),
         "lease_id": str(run.lease_id),
         "task_id": str(run.task_id),
+        "destination": run.destination,
         "status": decision.status,
         "delay_seconds": decision.delay_seconds,
+        "throttle_seconds": decision.throttle_seconds,
         "counts": decision.counts,
+        "is_gone": decision.is_gone,
+        "deactivate_after": run.deactivate_after,
         "message": decision.message,
-        "reason": f"Deactivated after a failed run. {decision.message}",
-        "outcome": AttemptOutcome.SUCCESS if attempt.succeeded else AttemptOutcome.FAILED,
+        "reason": decision.deactivation_reason,
+        "outcome": decision.outcome,
         "http_status": attempt.http_status,
         "error": attempt.error,
         "attempt_message": attempt.message,

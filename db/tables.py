@@ -3,6 +3,7 @@
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -34,15 +35,34 @@ tasks = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
-    Column("schedule", Text, nullable=False),
+    Column("schedule", Text),
     Column("timezone", Text, nullable=False),
+    Column("run_at", INSTANT),
+    Column("start_at", INSTANT),
+    Column("end_at", INSTANT),
     Column("webhook_url", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("headers", JSON, nullable=False),
     Column("payload", JSON, nullable=False),
+    Column("signing_secrets", JSON, nullable=False),
+    Column("success_statuses", Text, nullable=False),
     Column("max_retry", SmallInteger, nullable=False),
+    Column("retry_on", Text, nullable=False),
+    Column("deactivate_after", Integer, nullable=False),
+    Column("misfire_policy", Text, nullable=False),
+    Column("catchup_window_seconds", Integer, nullable=False),
+    Column("overlap_policy", Text, nullable=False),
     Column("created_at", INSTANT, nullable=False),
     Column("updated_at", INSTANT, nullable=False),
     CheckConstraint("char_length(name) BETWEEN 1 AND 200", name="name_length"),
+    CheckConstraint("(schedule IS NULL) <> (run_at IS NULL)", name="schedule_or_run_at"),
     CheckConstraint("max_retry BETWEEN 0 AND 20", name="max_retry_range"),
+    CheckConstraint("method IN ('POST', 'PUT', 'PATCH', 'GET', 'DELETE')", name="method_known"),
+    CheckConstraint("retry_on IN ('all', 'transient')", name="retry_on_known"),
+    CheckConstraint("deactivate_after >= 0", name="deactivate_after_not_negative"),
+    CheckConstraint("misfire_policy IN ('run_once', 'skip', 'run_all')", name="misfire_policy_known"),
+    CheckConstraint("catchup_window_seconds >= 0", name="catchup_window_not_negative"),
+    CheckConstraint("overlap_policy IN ('skip', 'allow')", name="overlap_policy_known"),
     Index("tasks_created_at_id", "created_at", "id"),
     Index(
         "tasks_name_trigram",
@@ -60,13 +80,17 @@ task_state = Table(
     Column("status", Text, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("next_run_at", INSTANT),
+    Column("timeout_seconds", SmallInteger, nullable=False, comment="The user's; every claim asks for it."),
+    Column("destination", Text, nullable=False, comment="Scheme, host and port of the webhook."),
+    Column("is_catching_up", Boolean, nullable=False, comment="The next slot waits for the run of this one."),
     Column("consecutive_failures", Integer, nullable=False),
     Column("last_run_at", INSTANT),
     Column("last_status", Text),
     Column("deactivated_at", INSTANT),
     Column("deactivated_reason", Text),
-    CheckConstraint("status IN ('active', 'inactive')", name="status_known"),
-    CheckConstraint("(status = 'active') = (next_run_at IS NOT NULL)", name="active_has_next_run"),
+    CheckConstraint("status IN ('active', 'inactive', 'completed')", name="status_known"),
+    CheckConstraint("status = 'active' OR next_run_at IS NULL", name="only_active_has_next_run"),
+    CheckConstraint("timeout_seconds BETWEEN 1 AND 45", name="timeout_range"),
     CheckConstraint("revision >= 1", name="revision_positive"),
     CheckConstraint("consecutive_failures >= 0", name="failures_not_negative"),
     CheckConstraint("(last_run_at IS NULL) = (last_status IS NULL)", name="last_run_has_status"),
@@ -75,6 +99,11 @@ task_state = Table(
         "(deactivated_at IS NULL) = (deactivated_reason IS NULL)", name="deactivation_has_reason"
     ),
     CheckConstraint("deactivated_at IS NULL OR status = 'inactive'", name="deactivated_is_inactive"),
+    Index(
+        "task_state_ending",
+        "task_id",
+        postgresql_where=text("status = 'active' AND next_run_at IS NULL"),
+    ),
     Index("task_state_due", "next_run_at", postgresql_where=text("status = 'active'")),
     comment="What the engine keeps about a task: narrow and hot; the row that every claim locks.",
 )
@@ -102,10 +131,15 @@ task_logs = Table(
         "lease_id", Uuid, comment="New for every attempt; kept after it, so that a repeated settle is known."
     ),
     Column("lost_leases", SmallInteger, nullable=False),
+    Column("throttles", SmallInteger, nullable=False, comment="Attempts that a Retry-After sent away."),
+    Column("missed_from", INSTANT),
+    Column("missed_to", INSTANT),
+    Column("missed_count", Integer),
     Column("created_at", INSTANT, nullable=False),
     CheckConstraint("source IN ('schedule', 'api')", name="source_known"),
     CheckConstraint(
-        "status IN ('running', 'retrying', 'success', 'failed', 'cancelled')", name="status_known"
+        "status IN ('running', 'retrying', 'success', 'failed', 'cancelled', 'missed', 'skipped')",
+        name="status_known",
     ),
     CheckConstraint(
         "(status IN ('running', 'retrying')) = (available_at IS NOT NULL)", name="under_way_is_available"
@@ -118,6 +152,11 @@ task_logs = Table(
     CheckConstraint("source <> 'api' OR status IN ('success', 'failed')", name="api_is_ended"),
     CheckConstraint("source <> 'schedule' OR scheduled_for IS NOT NULL", name="scheduled_has_slot"),
     CheckConstraint("source = 'api' OR revision IS NOT NULL", name="run_has_revision"),
+    CheckConstraint(
+        "num_nonnulls(missed_from, missed_to, missed_count) IN (0, 3)"
+        " AND (status <> 'missed' OR missed_count IS NOT NULL)",
+        name="missed_has_stretch",
+    ),
     CheckConstraint("retry_count >= 0", name="retry_count_not_negative"),
     CheckConstraint("jsonb_typeof(attempts) = 'array'", name="attempts_is_array"),
     Index(
@@ -132,9 +171,22 @@ task_logs = Table(
         "available_at",
         postgresql_where=text("status IN ('running', 'retrying')"),
     ),
+    Index(
+        "task_logs_under_way_of_task",
+        "task_id",
+        postgresql_where=text("status IN ('running', 'retrying')"),
+    ),
     Index("task_logs_newest", text("created_at DESC"), text("id DESC")),
     Index("task_logs_of_task_newest", "task_id", text("created_at DESC"), text("id DESC")),
     comment="One row per run, from its claim to its end, and what was stored over the API.",
+)
+
+throttled_destinations = Table(
+    "throttled_destinations",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("available_at", INSTANT, nullable=False),
+    comment="Destinations that asked with Retry-After to be left alone, and until when.",
 )
 
 deleted_tasks = Table(

@@ -1,4 +1,4 @@
-"""Statements on task logs for the API; db/claims.py and db/settle.py hold the engine's."""
+"""Statements on task logs for the API; db/slot_claims.py and db/settle.py hold the engine's."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -63,6 +63,7 @@ def create_task_log(
             retry_count=retry_count,
             message=message,
             lost_leases=0,
+            throttles=0,
             attempts=[],
             created_at=func.clock_timestamp(),
         )

@@ -1,19 +1,20 @@
-"""Statements on tasks and their state for the API; db/claims.py and db/settle.py hold the engine's."""
+"""Statements on tasks and their state for the API; db/slot_claims.py and db/settle.py hold the engine's."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_or_ignore
 
+from db.cancellation import cancel_due_slots, cancel_waiting_runs
 from db.tables import deleted_tasks, task_logs, task_state, tasks
-from domain.errors import InvalidSchedule, NotFound
-from domain.run import RunSource, RunStatus
-from domain.schedule import next_run
-from domain.task import Task, TaskDefinition, TaskStatus
+from domain.errors import InvalidInput, InvalidSchedule, NotFound
+from domain.retry import RetryOn
+from domain.slots import Timing, next_slot
+from domain.task import Method, MisfirePolicy, OverlapPolicy, Task, TaskDefinition, TaskStatus
+from domain.webhook_url import parse_webhook_url
 
 LOGS_DELETED_AT_ONCE = 1_000
 
@@ -21,6 +22,7 @@ JOINED = tasks.join(task_state, task_state.c.task_id == tasks.c.id)
 SELECT_TASK = select(
     tasks,
     task_state.c.status,
+    task_state.c.timeout_seconds,
     task_state.c.revision,
     task_state.c.next_run_at,
     task_state.c.last_run_at,
@@ -32,17 +34,25 @@ SELECT_TASK = select(
 
 
 def create_task(connection: Connection, definition: TaskDefinition, status: TaskStatus) -> Task:
-    """Store a task; an active one gets its first slot after now. Raises InvalidSchedule if there is none."""
+    """Store a task; an active one gets its first slot after now.
+
+    Raises InvalidSchedule when an active task would never run, InvalidInput for a `run_at` in the past.
+    """
     now = connection.execute(select(func.statement_timestamp())).scalar_one()
     task_id = uuid4()
-    connection.execute(insert(tasks).values(id=task_id, created_at=now, updated_at=now, **asdict(definition)))
+    slot = first_slot(definition, now) if status is TaskStatus.ACTIVE else None
+    connection.execute(
+        insert(tasks).values(id=task_id, created_at=now, updated_at=now, **columns(definition))
+    )
     connection.execute(
         insert(task_state).values(
             task_id=task_id,
             status=status,
             revision=1,
-            next_run_at=first_run(definition, status, now),
+            next_run_at=slot,
             consecutive_failures=0,
+            is_catching_up=False,
+            **engine_columns(definition),
         )
     )
     return get_task(connection, task_id)
@@ -74,37 +84,42 @@ def list_tasks(
 def update_task(
     connection: Connection, task_id: UUID, changes: Mapping[str, Any], status: TaskStatus | None
 ) -> Task:
-    """Apply a user's changes (fields of TaskDefinition, and the status); raises NotFound, InvalidSchedule.
+    """Apply a user's changes (fields of TaskDefinition, and the status); raises NotFound, InvalidInput.
 
-    design/engine.md, Schedule: the next run is recomputed from now only when schedule, timezone or status
-    really change, and a slot that was due and unclaimed then is recorded as `cancelled`.
+    design/engine.md, Schedule: the next run is recomputed from now only when its timing or its status
+    really changes, and slots that were due and unclaimed then are recorded as `cancelled`.
     """
     lock_state(connection, task_id)
     task, now = (
         get_task(connection, task_id),
         connection.execute(select(func.statement_timestamp())).scalar_one(),
     )
-    definition = replace(task.definition, **changes)
-    new_status = task.status if status is None else status
+    definition = replace(task.definition, **exclusive(changes))
+    if definition.schedule is None and definition.run_at is None:
+        raise InvalidInput("A task needs either schedule or run_at; set one of them.")
+    is_rescheduled = timing_of(definition) != timing_of(task.definition)
+    new_status = changed_status(task.status, status, is_rescheduled=is_rescheduled)
     if definition == task.definition and new_status == task.status:
         return task
 
-    state: dict[str, Any] = {"revision": task.revision + 1, "status": new_status}
+    state: dict[str, Any] = {
+        "revision": task.revision + 1,
+        "status": new_status,
+        **engine_columns(definition),
+    }
     if new_status != task.status:
         state |= {"consecutive_failures": 0, "deactivated_at": None, "deactivated_reason": None}
-    if (definition.schedule, definition.timezone, new_status) != (
-        task.definition.schedule,
-        task.definition.timezone,
-        task.status,
-    ):
-        state["next_run_at"] = first_run(definition, new_status, now)
+    if is_rescheduled or new_status != task.status:
+        state["is_catching_up"] = False
+        state["next_run_at"] = first_slot(definition, now) if new_status is TaskStatus.ACTIVE else None
         if task.next_run_at is not None and task.next_run_at <= now:
-            cancel_slot(connection, task, task.next_run_at, now)
+            due = (task_id, task.revision, timing_of(task.definition), task.next_run_at)
+            cancel_due_slots(connection, [due], now, "the task was changed before")
     if new_status is TaskStatus.INACTIVE:
-        cancel_waiting_runs(connection, task_id, now)
+        cancel_waiting_runs(connection, [task_id], "Not retried: the task was set to inactive.")
 
     connection.execute(
-        update(tasks).where(tasks.c.id == task_id).values(updated_at=now, **asdict(definition))
+        update(tasks).where(tasks.c.id == task_id).values(updated_at=now, **columns(definition))
     )
     connection.execute(update(task_state).where(task_state.c.task_id == task_id).values(**state))
     return get_task(connection, task_id)
@@ -130,48 +145,56 @@ def lock_state(connection: Connection, task_id: UUID) -> None:
         raise no_such_task(task_id)
 
 
-def first_run(definition: TaskDefinition, status: TaskStatus, now: datetime) -> datetime | None:
-    if status is not TaskStatus.ACTIVE:
-        return None
-    slot = next_run(definition.schedule, definition.timezone, now)
-    if slot is None:
-        raise InvalidSchedule(f"Schedule '{definition.schedule}' never fires; choose a date that exists.")
-    return slot
+def timing_of(definition: TaskDefinition) -> Timing:
+    return Timing(**{name: getattr(definition, name) for name in Timing.__slots__})
 
 
-def cancel_slot(connection: Connection, task: Task, slot: datetime, now: datetime) -> None:
-    connection.execute(
-        insert_or_ignore(task_logs)
-        .values(
-            id=uuid4(),
-            task_id=task.id,
-            source=RunSource.SCHEDULE,
-            status=RunStatus.CANCELLED,
-            scheduled_for=slot,
-            execution_time=slot,
-            finished_at=now,
-            retry_count=0,
-            lost_leases=0,
-            attempts=[],
-            revision=task.revision,
-            message="Not run: the task was changed when this slot was due.",
-            created_at=now,
-        )
-        .on_conflict_do_nothing()
-    )
+def first_slot(definition: TaskDefinition, now: datetime) -> datetime:
+    slot = next_slot(timing_of(definition), now)
+    if slot is not None:
+        return slot
+    if definition.run_at is not None and definition.run_at <= now:
+        raise InvalidInput("run_at is in the past; choose an instant in the future.")
+    if definition.start_at or definition.end_at:
+        raise InvalidInput("No run lies between start_at and end_at in the future; widen the range.")
+    raise InvalidSchedule(f"Schedule '{definition.schedule}' never fires; choose a date that exists.")
 
 
-def cancel_waiting_runs(connection: Connection, task_id: UUID, now: datetime) -> None:
-    connection.execute(
-        update(task_logs)
-        .where(task_logs.c.task_id == task_id, task_logs.c.status == RunStatus.RETRYING)
-        .values(
-            status=RunStatus.CANCELLED,
-            available_at=None,
-            finished_at=now,
-            message="Not retried: the task was set to inactive.",
-        )
-    )
+def exclusive(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A new schedule takes the place of run_at, and the other way round."""
+    if changes.get("schedule") is not None and changes.get("run_at") is None:
+        return dict(changes) | {"run_at": None}
+    if changes.get("run_at") is not None and changes.get("schedule") is None:
+        return dict(changes) | {"schedule": None}
+    if changes.get("schedule") is not None:
+        raise InvalidInput("schedule and run_at exclude each other; set one of them, or the other to null.")
+    return dict(changes)
+
+
+def changed_status(present: TaskStatus, wanted: TaskStatus | None, *, is_rescheduled: bool) -> TaskStatus:
+    """What the user asks for; a completed task that gets a new time is active again."""
+    if wanted is None or wanted == present:
+        return TaskStatus.ACTIVE if present is TaskStatus.COMPLETED and is_rescheduled else present
+    if wanted is TaskStatus.COMPLETED:
+        raise InvalidInput("status: only the engine sets 'completed'; use active or inactive.")
+    return wanted
+
+
+def columns(definition: TaskDefinition) -> dict[str, Any]:
+    """The definition as columns of `tasks`."""
+    values = {
+        name: getattr(definition, name) for name in TaskDefinition.__slots__ if name != "timeout_seconds"
+    }
+    return values | {"headers": dict(definition.headers), "signing_secrets": list(definition.signing_secrets)}
+
+
+def engine_columns(definition: TaskDefinition) -> dict[str, Any]:
+    """What a claim needs of the definition, kept in `task_state`."""
+    destination = parse_webhook_url(definition.webhook_url).destination
+    return {
+        "timeout_seconds": definition.timeout_seconds,
+        "destination": "{}://{}:{}".format(*destination),
+    }
 
 
 def no_such_task(task_id: UUID) -> NotFound:
@@ -180,5 +203,15 @@ def no_such_task(task_id: UUID) -> NotFound:
 
 def task_of(row: RowMapping) -> Task:
     values = dict(row)
-    definition = TaskDefinition(**{name: values.pop(name) for name in TaskDefinition.__slots__})
+    stored = {name: values.pop(name) for name in TaskDefinition.__slots__}
+    definition = TaskDefinition(
+        **stored
+        | {
+            "method": Method(stored["method"]),
+            "retry_on": RetryOn(stored["retry_on"]),
+            "misfire_policy": MisfirePolicy(stored["misfire_policy"]),
+            "overlap_policy": OverlapPolicy(stored["overlap_policy"]),
+            "signing_secrets": tuple(stored["signing_secrets"]),
+        }
+    )
     return Task(definition=definition, **values | {"status": TaskStatus(values["status"])})

@@ -1,8 +1,11 @@
 """An attempt: one HTTP call of a run, and what came of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
+
+from domain.success_statuses import is_success
 
 PHRASES = {int(status): status.phrase for status in HTTPStatus}
 
@@ -15,36 +18,50 @@ class AttemptError(StrEnum):
     TLS = "tls"
     TIMEOUT = "timeout"
     HTTP = "http"
+    BLOCKED = "blocked"
     TOO_LARGE = "too_large"
     PROTOCOL = "protocol"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """The facts of a finished call; `message` is a clause such as "the webhook answered HTTP 500"."""
+    """The facts of a finished call; `message` is a clause such as "the webhook answered HTTP 500".
+
+    `retry_after_seconds` is what the receiver asked for, if it did.
+    """
 
     duration_ms: int
     http_status: int | None
     error: AttemptError | None
     message: str
     response_excerpt: str | None
+    retry_after_seconds: float | None = None
 
     @property
     def succeeded(self) -> bool:
         return self.error is None
 
 
-def answered(http_status: int, *, duration_ms: int, response_excerpt: str | None) -> Attempt:
-    """An attempt that got a whole answer: a 2xx is a success; a redirect is not followed and is a failure."""
+def answered(
+    http_status: int,
+    *,
+    duration_ms: int,
+    success_statuses: Sequence[range],
+    response_excerpt: str | None = None,
+    retry_after_seconds: float | None = None,
+) -> Attempt:
+    """An attempt that got an answer: a success by `success_statuses`; a redirect is not followed."""
     message = f"the webhook answered HTTP {http_status} {PHRASES.get(http_status, '')}".rstrip()
-    if 300 <= http_status < 400:
+    succeeded = is_success(http_status, success_statuses)
+    if 300 <= http_status < 400 and not succeeded:
         message += "; redirects are not followed, so use the final URL"
     return Attempt(
         duration_ms=duration_ms,
         http_status=http_status,
-        error=None if 200 <= http_status < 300 else AttemptError.HTTP,
+        error=None if succeeded else AttemptError.HTTP,
         message=message,
         response_excerpt=response_excerpt,
+        retry_after_seconds=None if succeeded else retry_after_seconds,
     )
 
 

@@ -1,5 +1,6 @@
 """A run: the execution of one slot, from its claim to its end; its record is the task log."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -7,12 +8,12 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
-from domain.attempt import Attempt
-from domain.retry import retry_delay_seconds
-from domain.task import TIMEOUT_SECONDS
+from domain.attempt import Attempt, AttemptError
+from domain.retry import MAX_THROTTLES, RetryOn, is_transient, retry_delay_seconds
+from domain.task import Method
 
-LEASE_SECONDS = TIMEOUT_SECONDS + 20
-"""How long an attempt belongs to its process; after that another may take the run over."""
+LEASE_MARGIN_SECONDS = 20
+"""After its deadline and this, an attempt no longer belongs to its process, and another may take the run over."""
 
 MAX_LOST_LEASES = 3
 
@@ -25,6 +26,8 @@ class RunStatus(StrEnum):
     SUCCESS = "success"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    MISSED = "missed"
+    SKIPPED = "skipped"
 
 
 class RunSource(StrEnum):
@@ -37,15 +40,17 @@ class AttemptOutcome(StrEnum):
 
     SUCCESS = "success"
     FAILED = "failed"
+    THROTTLED = "throttled"
     UNKNOWN = "unknown"
     LATE = "late"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedRun:
-    """A run that this process may attempt once, until its lease ends.
+    """A run that this process may attempt once, until its lease ends, and the definition it goes by.
 
-    `number` counts attempts from 1; `lost_leases` of the earlier ones ended with their process.
+    `number` counts attempts from 1; `lost_leases` of the earlier ones ended with their process, `throttles` were
+    sent away with a Retry-After. `payload` is JSON.
     """
 
     id: UUID
@@ -55,55 +60,109 @@ class ClaimedRun:
     started_at: datetime
     number: int
     lost_leases: int
+    throttles: int
+    destination: str
     task_name: str
-    max_retry: int
     webhook_url: str
+    method: Method
+    headers: Mapping[str, str]
     payload: str
+    signing_secrets: tuple[str, ...]
+    timeout_seconds: int
+    success_statuses: str
+    max_retry: int
+    retry_on: RetryOn
+    deactivate_after: int
 
     @property
     def retries_used(self) -> int:
-        return self.number - 1 - self.lost_leases
+        return self.number - 1 - self.lost_leases - self.throttles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What becomes of a run after an attempt: the row that a settle writes.
 
-    `counts` says whether a failed run counts towards deactivation; `delay_seconds` is set for a retry.
+    `counts` says whether a failed run counts towards deactivation, `is_gone` that it deactivates its task at
+    once. `delay_seconds` is set for a retry; `throttle_seconds` if the whole destination is to be left alone.
     """
 
     run: ClaimedRun
     attempt: Attempt
     status: RunStatus
-    delay_seconds: float | None
-    counts: bool
+    outcome: AttemptOutcome
     message: str
+    delay_seconds: float | None = None
+    throttle_seconds: float | None = None
+    counts: bool = True
+    is_gone: bool = False
+
+    @property
+    def deactivation_reason(self) -> str:
+        """Why the task is deactivated, if this is the failure that does it."""
+        if self.is_gone:
+            return f"The webhook is gone (HTTP 410). {self.message}"
+        runs = "a run" if self.run.deactivate_after == 1 else f"{self.run.deactivate_after} runs in a row"
+        return f"Deactivated because {runs} failed. {self.message}"
 
 
 def decide(run: ClaimedRun, attempt: Attempt, jitter: float) -> Decision:
     """End the run or let it be retried (design/engine.md, Retries and Deactivation).
 
-    A run whose last answer was 429 does not count: shared egress addresses are throttled through no fault
-    of the task.
+    A Retry-After is waited for without using up a retry, ten times a run. A run whose last answer was 429 does
+    not count towards deactivation: shared egress addresses are throttled through no fault of the task.
     """
     if attempt.succeeded:
-        status, delay, message = RunStatus.SUCCESS, None, f"{sentence(attempt.message)}."
-    elif run.retries_used < run.max_retry:
-        status, delay = RunStatus.RETRYING, retry_delay_seconds(run.retries_used + 1, jitter)
-        message = f"Attempt {run.number} failed: {attempt.message}. Next attempt in {delay:.0f} s."
-    else:
-        status, delay = RunStatus.FAILED, None
-        message = (
-            f"Failed after {run.number} {'attempt' if run.number == 1 else 'attempts'}: {attempt.message}."
+        return Decision(
+            run=run,
+            attempt=attempt,
+            status=RunStatus.SUCCESS,
+            outcome=AttemptOutcome.SUCCESS,
+            message=f"{sentence(attempt.message)}.",
         )
+    throttle = attempt.retry_after_seconds
+    if throttle is not None and run.throttles < MAX_THROTTLES:
+        delay = max(throttle, retry_delay_seconds(1, jitter))
+        return Decision(
+            run=run,
+            attempt=attempt,
+            status=RunStatus.RETRYING,
+            outcome=AttemptOutcome.THROTTLED,
+            message=f"Attempt {run.number} was put off: {attempt.message}. Next attempt in {delay:.0f} s.",
+            delay_seconds=delay,
+            throttle_seconds=throttle,
+        )
+    is_gone = attempt.http_status == HTTPStatus.GONE
+    is_retried = run.retry_on is RetryOn.ALL or may_pass(attempt)
+    if not is_gone and is_retried and run.retries_used < run.max_retry:
+        delay = max(retry_delay_seconds(run.retries_used + 1, jitter), throttle or 0)
+        return Decision(
+            run=run,
+            attempt=attempt,
+            status=RunStatus.RETRYING,
+            outcome=AttemptOutcome.FAILED,
+            message=f"Attempt {run.number} failed: {attempt.message}. Next attempt in {delay:.0f} s.",
+            delay_seconds=delay,
+            throttle_seconds=throttle,
+        )
+    attempts = "1 attempt" if run.number == 1 else f"{run.number} attempts"
     return Decision(
         run=run,
         attempt=attempt,
-        status=status,
-        delay_seconds=delay,
+        status=RunStatus.FAILED,
+        outcome=AttemptOutcome.FAILED,
+        message=f"Failed after {attempts}: {attempt.message}.",
+        throttle_seconds=throttle,
         counts=attempt.http_status != HTTPStatus.TOO_MANY_REQUESTS,
-        message=message,
+        is_gone=is_gone,
     )
+
+
+def may_pass(attempt: Attempt) -> bool:
+    """Whether a failure is transient: an answer by its status, else anything but a refusal of our own."""
+    if attempt.error is AttemptError.HTTP:
+        return is_transient(attempt.http_status)
+    return attempt.error is not AttemptError.BLOCKED
 
 
 def sentence(clause: str) -> str:
@@ -132,4 +191,7 @@ class TaskLog:
     error: str | None
     response_excerpt: str | None
     attempts: list[dict[str, Any]]
+    missed_from: datetime | None
+    missed_to: datetime | None
+    missed_count: int | None
     created_at: datetime

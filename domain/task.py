@@ -1,32 +1,87 @@
 """A task: what its user defined, and what the engine keeps about it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from domain import success_statuses
+from domain.retry import RetryOn
+
 DEFAULT_MAX_RETRY = 3
 MAX_RETRY_LIMIT = 20
-TIMEOUT_SECONDS = 10.0
-"""Wall-clock deadline of one attempt."""
+DEFAULT_TIMEOUT_SECONDS = 10
+MAX_TIMEOUT_SECONDS = 45
+DEFAULT_CATCHUP_WINDOW_SECONDS = 86_400
+MAX_CATCHUP_WINDOW_SECONDS = 31 * 86_400
+MAX_SIGNING_SECRETS = 3
 
 
 class TaskStatus(StrEnum):
+    """`completed`: the last slot was claimed, and its run has ended."""
+
     ACTIVE = "active"
     INACTIVE = "inactive"
+    COMPLETED = "completed"
+
+
+class Method(StrEnum):
+    """POST, PUT and PATCH send the payload; GET and DELETE send no body."""
+
+    POST = "POST"
+    PUT = "PUT"
+    PATCH = "PATCH"
+    GET = "GET"
+    DELETE = "DELETE"
+
+    @property
+    def has_body(self) -> bool:
+        return self not in (Method.GET, Method.DELETE)
+
+
+class MisfirePolicy(StrEnum):
+    """What becomes of slots that are found more than 120 s late (design/engine.md, Missed slots)."""
+
+    RUN_ONCE = "run_once"
+    SKIP = "skip"
+    RUN_ALL = "run_all"
+
+
+class OverlapPolicy(StrEnum):
+    """Whether a slot may run while an earlier run of its task is under way."""
+
+    SKIP = "skip"
+    ALLOW = "allow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDefinition:
-    """What the user says; ticks never change it. `payload` is any JSON value."""
+    """What the user says; ticks never change it.
+
+    Either `schedule` or `run_at` is set. `payload` is any JSON value; `start_at` is inclusive, `end_at` is not.
+    """
 
     name: str
-    schedule: str
-    timezone: str
     webhook_url: str
-    payload: Any
-    max_retry: int
+    schedule: str | None = None
+    timezone: str = "UTC"
+    run_at: datetime | None = None
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    payload: Any = field(default_factory=dict)
+    method: Method = Method.POST
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timeout_seconds: int = DEFAULT_TIMEOUT_SECONDS
+    success_statuses: str = success_statuses.DEFAULT
+    max_retry: int = DEFAULT_MAX_RETRY
+    retry_on: RetryOn = RetryOn.ALL
+    deactivate_after: int = 1
+    misfire_policy: MisfirePolicy = MisfirePolicy.RUN_ONCE
+    catchup_window_seconds: int = DEFAULT_CATCHUP_WINDOW_SECONDS
+    overlap_policy: OverlapPolicy = OverlapPolicy.SKIP
+    signing_secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from db.engine import Engine, make_engine
 from functions import logs
+from functions.egress import Egress
 from functions.settings import Settings, SettingsError, load, read_environment
 
 
@@ -52,6 +53,12 @@ def database() -> Engine:
 def tick_database() -> Engine:
     """The connection of ticks: a statement without an answer must not hold up the calls in flight."""
     return make_engine(existing_database_url(), pool_size=2, socket_timeout_seconds=2)
+
+
+@cache
+def egress() -> Egress:
+    """Which addresses webhooks may reach."""
+    return Egress(allow=settings().egress_allow)
 
 
 def existing_database_url() -> str:

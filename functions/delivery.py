@@ -7,8 +7,9 @@ import heapq
 import io
 import selectors
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import count
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,10 @@ import certifi
 import pycurl
 
 from domain.attempt import Attempt, AttemptError, answered
+from domain.retry import retry_after_seconds
+from domain.task import Method
+from domain.webhook_url import WebhookUrl
+from functions.egress import Dial, Egress
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 64 * 1024
@@ -27,6 +32,9 @@ MAX_IDLE_SECONDS = 3
 
 BACKSTOP_SECONDS = 10
 """After a pause libcurl would time a call out before it reads the answer; so ours is the deadline that counts."""
+
+FROZEN_SECONDS = 5
+"""A process that was away for so long does not send what it had claimed: its lease may be another's."""
 
 TLS_ERRORS = {35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98}
 LIBCURL_TOO_LARGE = 100
@@ -45,19 +53,25 @@ FAILURES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One HTTP POST: what is sent, and for how long its answer is waited for."""
+    """One HTTP request: what is sent, for how long its answer is waited for, and which answer is a success."""
 
     id: UUID
-    url: str
+    url: WebhookUrl
+    method: Method
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | None
     timeout_seconds: float
+    success_statuses: Sequence[range]
+    claimed_at: datetime
+    """By the clock of the database, which goes on in this process by its monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedCall:
+    """`attempt` is None when nothing was sent: this process had been frozen, and the call may no longer be ours."""
+
     call: Call
-    attempt: Attempt
+    attempt: Attempt | None
 
 
 def monotonic() -> float:
@@ -68,7 +82,9 @@ def monotonic() -> float:
 class Deliveries:
     """Calls in flight. Use from one thread; `close()` drops what is still in flight."""
 
-    def __init__(self) -> None:
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+        self._driven_at = monotonic()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -85,9 +101,14 @@ class Deliveries:
         return len(self._transfers) + len(self._finished)
 
     def start(self, call: Call) -> None:
-        """Begin a call; a URL that libcurl refuses becomes a failed attempt."""
+        """Begin a call; what libcurl or the egress guard refuses at once becomes a failed attempt."""
         curl = self._spare.pop() if self._spare else new_handle()
-        transfer = Transfer(call, curl)
+        transfer = Transfer(call, curl, Dial(self._egress), self._is_frozen)
+        refusal = self._egress.refusal_of_host(call.url.host)
+        if refusal is not None:
+            self._spare.append(curl)
+            self._finished.append(transfer.failed(AttemptError.BLOCKED, blocked(refusal)))
+            return
         try:
             transfer.prepare()
         except (pycurl.error, UnicodeError, ValueError):
@@ -113,6 +134,16 @@ class Deliveries:
             self._drive(max(0.0, wake_at - now))
         finished, self._finished = self._finished, []
         return finished
+
+    def abandon(self) -> list[Call]:
+        """Drop the calls in flight; whether their receivers have acted is not known."""
+        calls = [transfer.call for transfer in self._transfers.values()]
+        for transfer in self._transfers.values():
+            transfer.is_finished = True
+            self._multi.remove_handle(transfer.curl)
+            self._spare.append(transfer.curl)
+        self._transfers.clear()
+        return calls
 
     def close(self) -> None:
         for curl in [*self._transfers, *self._spare]:
@@ -148,6 +179,10 @@ class Deliveries:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
         self._end_overdue()
+        self._driven_at = monotonic()
+
+    def _is_frozen(self) -> bool:
+        return monotonic() - self._driven_at > FROZEN_SECONDS
 
     def _collect(self) -> None:
         remaining = 1
@@ -191,39 +226,54 @@ class Deliveries:
 class Transfer:
     """One call on one handle, and what has been read of its answer."""
 
-    def __init__(self, call: Call, curl: pycurl.Curl) -> None:
+    def __init__(self, call: Call, curl: pycurl.Curl, dial: Dial, is_frozen: Callable[[], bool]) -> None:
         self.call = call
         self.curl = curl
+        self._dial = dial
+        self._is_frozen = is_frozen
         self.started_at = monotonic()
         self.deadline = self.started_at + call.timeout_seconds
         self.is_finished = False
         self._body = bytearray()
         self._header_bytes = 0
+        self._headers: dict[str, str] = {}
 
     def prepare(self) -> None:
         set_option = self.curl.setopt
-        set_option(pycurl.URL, self.call.url)
-        set_option(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in self.call.headers.items()])
-        # libcurl may repeat a POST by itself on a fresh connection, unless it cannot rewind the body:
-        # a read function without a seek function makes that an error, and so an attempt of ours.
-        set_option(pycurl.READFUNCTION, io.BytesIO(self.call.body).read)
-        set_option(pycurl.POSTFIELDSIZE_LARGE, len(self.call.body))
+        call = self.call
+        set_option(pycurl.URL, call.url.url)
+        set_option(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in call.headers.items()])
+        if call.body is None:
+            set_option(pycurl.HTTPGET, 1)
+        else:
+            set_option(pycurl.POST, 1)
+            # libcurl may repeat a request by itself on a fresh connection, unless it cannot rewind the body:
+            # a read function without a seek function makes that an error, and so an attempt of ours.
+            set_option(pycurl.READFUNCTION, io.BytesIO(call.body).read)
+            set_option(pycurl.POSTFIELDSIZE_LARGE, len(call.body))
+        set_option(pycurl.FRESH_CONNECT, call.body is None)
+        set_option(pycurl.CUSTOMREQUEST, call.method)
+        set_option(pycurl.OPENSOCKETFUNCTION, self._dial.open)
+        set_option(pycurl.PREREQFUNCTION, self._may_be_sent)
         set_option(pycurl.WRITEFUNCTION, self._read_body)
         set_option(pycurl.HEADERFUNCTION, self._read_header)
-        set_option(pycurl.TIMEOUT_MS, int((self.call.timeout_seconds + BACKSTOP_SECONDS) * 1000))
+        set_option(pycurl.TIMEOUT_MS, int((call.timeout_seconds + BACKSTOP_SECONDS) * 1000))
 
     def finish(self, code: int) -> FinishedCall:
         self.is_finished = True
         status: int = self.curl.getinfo(pycurl.RESPONSE_CODE)
+        if code == pycurl.E_ABORTED_BY_CALLBACK:
+            return FinishedCall(call=self.call, attempt=None)
         if self._header_bytes > MAX_HEADER_BYTES or code == LIBCURL_TOO_LARGE:
-            return self.failed(AttemptError.TOO_LARGE, "its headers are larger than 64 KiB", status)
+            return self.failed(AttemptError.TOO_LARGE, "the answer's headers are larger than 64 KiB", status)
         is_capped = code == pycurl.E_WRITE_ERROR and len(self._body) >= MAX_BODY_BYTES
         if code == 0 or is_capped:
-            attempt = answered(status, duration_ms=self._duration_ms(), response_excerpt=self._excerpt())
-            return FinishedCall(call=self.call, attempt=attempt)
+            return FinishedCall(call=self.call, attempt=self._answered(status))
         if code == pycurl.E_OPERATION_TIMEDOUT:
             message = f"there was no complete answer within {self.call.timeout_seconds:g} s"
             return self.failed(AttemptError.TIMEOUT, message, status)
+        if self._dial.refused is not None:
+            return self.failed(AttemptError.BLOCKED, blocked(self._dial.refused))
         if code in TLS_ERRORS:
             return self.failed(AttemptError.TLS, f"the TLS connection failed: {self.curl.errstr()}", status)
         error, message = FAILURES.get(code, (AttemptError.PROTOCOL, "the answer is not valid HTTP"))
@@ -240,6 +290,20 @@ class Transfer:
         )
         return FinishedCall(call=self.call, attempt=attempt)
 
+    def _answered(self, status: int) -> Attempt:
+        now = self.call.claimed_at + timedelta(seconds=monotonic() - self.started_at)
+        body = self._body.decode("utf-8", "replace")
+        return answered(
+            status,
+            duration_ms=self._duration_ms(),
+            success_statuses=self.call.success_statuses,
+            response_excerpt=self._excerpt(),
+            retry_after_seconds=retry_after_seconds(status, self._headers, body, now),
+        )
+
+    def _may_be_sent(self, *_: object) -> int:
+        return pycurl.PREREQFUNC_ABORT if self._is_frozen() else pycurl.PREREQFUNC_OK
+
     def _duration_ms(self) -> int:
         return round((monotonic() - self.started_at) * 1000)
 
@@ -253,7 +317,16 @@ class Transfer:
 
     def _read_header(self, line: bytes) -> int | None:
         self._header_bytes += len(line)
+        if line.startswith(b"HTTP/"):
+            self._headers.clear()
+        name, separator, value = line.decode("latin-1").partition(":")
+        if separator:
+            self._headers[name.lower()] = value.strip()
         return -1 if self._header_bytes > MAX_HEADER_BYTES else None
+
+
+def blocked(refusal: str) -> str:
+    return f"the call was not made: {refusal}, which webhooks may not reach (EGRESS_ALLOW)"
 
 
 def new_handle() -> pycurl.Curl:
@@ -261,7 +334,6 @@ def new_handle() -> pycurl.Curl:
     curl = pycurl.Curl()
     for option, value in (
         (pycurl.NOSIGNAL, 1),
-        (pycurl.POST, 1),
         (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
         (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
         (pycurl.PATH_AS_IS, 1),

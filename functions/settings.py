@@ -38,6 +38,7 @@ class Settings:
     egress_allow: tuple[IPv4Network | IPv6Network, ...]
     tick_budget_seconds: float
     delivery_concurrency: int
+    destination_concurrency: int
     log_level: str
     log_file: Path | None
     google_cloud_project: str | None
@@ -74,6 +75,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         egress_allow=egress_allow(values, "" if in_cloud else LOCAL_EGRESS_ALLOW),
         tick_budget_seconds=whole_number(values, "TICK_BUDGET_SECONDS", 50, 15, 110),
         delivery_concurrency=whole_number(values, "DELIVERY_CONCURRENCY", 256, 1, 10_000),
+        destination_concurrency=whole_number(values, "DESTINATION_CONCURRENCY", 64, 1, 10_000),
         log_level=one_of(values, "LOG_LEVEL", "INFO", LOG_LEVELS),
         log_file=log_file(values, None if in_cloud else data_dir / "app.log"),
         google_cloud_project=values.get("GOOGLE_CLOUD_PROJECT"),

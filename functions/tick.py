@@ -8,31 +8,52 @@ import logging
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from uuid import UUID
 
-from db.claims import claim_due_runs, claim_slots, read_backlog, seconds_until_next, sweep
-from db.engine import Engine, transaction
+from db.backlog import read_backlog, seconds_until_next, sweep
+from db.claiming import Claimed, Room
+from db.engine import Connection, Engine, transaction
+from db.run_claims import claim_due_runs, release
 from db.settle import Disposal, Settlement, settle
+from db.slot_claims import claim_long_late_slots, claim_slots, plan_long_late_slots
 from db.ticks import delete_logs_of_deleted_tasks, read_clock, record_tick
 from domain.attempt import Attempt, unsendable
 from domain.errors import InvalidInput, Unavailable
-from domain.run import ClaimedRun, Decision, decide
+from domain.run import AttemptOutcome, ClaimedRun, Decision, decide
+from domain.signature import parse_signing_secret, signature_header
+from domain.success_statuses import parse_success_statuses
 from domain.summary import TickSummary
-from domain.task import TIMEOUT_SECONDS
 from domain.webhook_url import parse_webhook_url, redacted
 from functions import VERSION, bootstrap, schemas
-from functions.delivery import Call, Deliveries, monotonic
+from functions.delivery import FROZEN_SECONDS, Call, Deliveries, monotonic
+from functions.egress import Egress
 from functions.routing import Routes
 
 BATCH_ROWS = 64
 BATCH_SECONDS = 0.05
 PAUSE_SECONDS = 0.5
-CALL_SECONDS = TIMEOUT_SECONDS + 2
-"""What must be left of the budget for a call to be claimed."""
+SPARE_SECONDS = 2
+"""What must be left of the budget beside a call's deadline for the call to be claimed."""
+
+LEAST_CALL_SECONDS = 1 + SPARE_SECONDS
+STOP_SECONDS = 8
+PAYLOAD_BYTES = 32 * 1024 * 1024
 
 HOUSEKEEPING_SECONDS = 1.0
 LOGS_REMOVED_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long a tick may take, and how many calls it has in flight: in all, and to one destination."""
+
+    budget_seconds: float
+    concurrency: int
+    per_destination: int
+
 
 log = logging.getLogger(__name__)
 routes = Routes("Tick")
@@ -46,29 +67,31 @@ def tick() -> schemas.TickSummary:
     TICK_BUDGET_SECONDS. Calling it more often, or twice at once, does no harm. 503 when the database failed.
     """
     settings = bootstrap.settings()
-    summary = run_tick(
-        bootstrap.tick_database(),
+    limits = Limits(
         budget_seconds=settings.tick_budget_seconds,
         concurrency=settings.delivery_concurrency,
-        is_stopping=bootstrap.is_stopping,
+        per_destination=settings.destination_concurrency,
+    )
+    summary = run_tick(
+        bootstrap.tick_database(), bootstrap.egress(), limits, is_stopping=bootstrap.is_stopping
     )
     return schemas.TickSummary.model_validate(summary)
 
 
 def run_tick(
     engine: Engine,
+    egress: Egress,
+    limits: Limits,
     *,
-    budget_seconds: float,
-    concurrency: int,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> TickSummary:
-    """Deliver and record what is due; returns within `budget_seconds`, with at most `concurrency` calls at once.
+    """Deliver and record what is due; returns within the budget.
 
     Raises Unavailable when the database failed or a result could not be recorded. Nothing is lost then: the
     leases end, and a later tick goes on.
     """
-    with Deliveries() as deliveries:
-        tick = Tick(engine, deliveries, budget_seconds, concurrency, is_stopping)
+    with Deliveries(egress) as deliveries:
+        tick = Tick(engine, deliveries, limits, is_stopping)
         tick.begin()
         while tick.goes_on():
             tick.claim()
@@ -81,24 +104,22 @@ class Tick:
     """What one tick has claimed, is delivering and has still to settle. Times are of the monotonic clock."""
 
     def __init__(
-        self,
-        engine: Engine,
-        deliveries: Deliveries,
-        budget_seconds: float,
-        concurrency: int,
-        is_stopping: Callable[[], bool],
+        self, engine: Engine, deliveries: Deliveries, limits: Limits, is_stopping: Callable[[], bool]
     ) -> None:
         self._engine = engine
         self._deliveries = deliveries
-        self._concurrency = concurrency
+        self._limits = limits
         self._is_stopping = is_stopping
         self._began_at = monotonic()
-        self._ends_at = self._began_at + budget_seconds
+        self._ends_at = self._began_at + limits.budget_seconds
+        self._stops_at = math.inf
         self._claims_at = self._began_at
         self._retries_at = self._began_at
         self._settles_at = math.inf
         self._runs: dict[UUID, ClaimedRun] = {}
         self._decisions: list[Decision] = []
+        self._unsent: list[ClaimedRun] = []
+        self._are_slots_waiting = False
         self._is_settle_failing = False
         self._fault: Unavailable | None = None
         self._summary = TickSummary()
@@ -117,21 +138,22 @@ class Tick:
         """Whether a call is in flight, a result unrecorded, or a retry due within the budget."""
         if self._deliveries.in_flight:
             return True
-        if self._decisions:
+        if self._decisions or self._unsent:
             return monotonic() < self._ends_at
-        return self._may_claim() and self._retries_at + CALL_SECONDS <= self._ends_at
+        return self._may_claim() and self._retries_at + LEAST_CALL_SECONDS <= self._ends_at
 
     def claim(self) -> None:
         """Take up retries and slots; while both wait, each gets half of the free places."""
-        free = min(self._concurrency - self._deliveries.in_flight, BATCH_ROWS)
+        free = min(self._limits.concurrency - self._deliveries.in_flight, BATCH_ROWS)
         if not free or monotonic() < self._claims_at or not self._may_claim():
             return
         try:
-            runs = self._claim_due_runs(math.ceil(free / 2))
-            runs += self._claim_slots(free - len(runs))
-            if len(runs) < free:
-                runs += self._claim_due_runs(free - len(runs))
-            self._plan_next_claim(is_more_due=len(runs) == free)
+            retries = self._claim(claim_due_runs, math.ceil(free / 2))
+            slots = self._claim(claim_slots, free - retries)
+            slots += self._claim_long_late_slots(free - retries - slots)
+            if retries + slots < free:
+                retries += self._claim(claim_due_runs, free - retries - slots)
+            self._plan_next_claim(is_more_due=retries + slots == free)
         except Unavailable as error:
             self._fault = error
             self._claims_at = self._retries_at = monotonic() + PAUSE_SECONDS
@@ -140,12 +162,22 @@ class Tick:
         """Drive the calls until some have finished or there is something else to do; decide on each result."""
         if not self.goes_on():
             return
-        until = min(self._settles_at, self._claims_at if self._may_claim() else math.inf)
+        until = min(self._settles_at, self._stops_at, self._claims_at if self._may_claim() else math.inf)
         pause = min(max(until - monotonic(), 0), PAUSE_SECONDS)
         if not self._deliveries.in_flight:
             time.sleep(pause)
-        for finished in self._deliveries.wait(pause):
-            self._decide(self._runs.pop(finished.call.id), finished.attempt)
+        all_finished = self._deliveries.wait(pause)
+        for finished in all_finished:
+            run = self._runs.pop(finished.call.id)
+            if finished.attempt is None:
+                self._unsent.append(run)
+            else:
+                self._decide(run, finished.attempt)
+        if all_finished and self._are_slots_waiting:  # perhaps for a place at their destination
+            self._claims_at = min(self._claims_at, monotonic() + BATCH_SECONDS / len(all_finished))
+            self._retries_at = min(self._retries_at, self._claims_at)
+        if monotonic() >= self._stops_at:
+            self._abandon()
 
     def settle(self) -> None:
         """Record the results: 64 at once, or those there are after 50 ms."""
@@ -163,16 +195,18 @@ class Tick:
             deferred = [one for one in batch if settlement.disposals[one.run.id] is Disposal.DEFERRED]
             self._decisions = self._decisions[BATCH_ROWS:] + deferred
             self._settles_at = monotonic() + BATCH_SECONDS if self._decisions else math.inf
+        if self._unsent:
+            self._give_back()
 
     def summarise(self) -> TickSummary:
         """The summary, recorded as a row of `ticks`; the time that is left goes to removing deleted tasks' logs."""
-        self._summary.unsettled = len(self._decisions)
+        self._summary.unsettled = len(self._decisions) + len(self._unsent)
         with transaction(self._engine) as connection:
             self._summary.remaining = read_backlog(connection).due
             self._summary.duration_seconds = round(monotonic() - self._began_at, 3)
             record_tick(connection, self._summary, self._started_at)
         is_more, until = True, min(self._ends_at, monotonic() + HOUSEKEEPING_SECONDS)
-        while is_more and monotonic() < until:
+        while is_more and monotonic() < until and not self._is_stopping():
             with transaction(self._engine) as connection:
                 is_more = delete_logs_of_deleted_tasks(connection, LOGS_REMOVED_AT_ONCE)
         if self._fault is not None:
@@ -180,30 +214,48 @@ class Tick:
         return self._summary
 
     def _may_claim(self) -> bool:
-        return (
-            not self._is_settle_failing
-            and not self._is_stopping()
-            and monotonic() + CALL_SECONDS <= self._ends_at
+        if self._is_stopping():
+            self._stops_at = min(self._stops_at, monotonic() + STOP_SECONDS)
+            return False
+        return not self._is_settle_failing and monotonic() + LEAST_CALL_SECONDS <= self._ends_at
+
+    def _claim(self, claim: Callable[[Connection, Room], Claimed], calls: int) -> int:
+        """Claim at most so many calls and start them; the number that were claimed."""
+        room, began_at = self._room(calls), monotonic()
+        with transaction(self._engine) as connection:
+            claimed = claim(connection, room)
+        self._start(claimed, began_at)
+        return len(claimed.runs)
+
+    def _claim_long_late_slots(self, calls: int) -> int:
+        if calls < 1:
+            return 0
+        plans = plan_long_late_slots(self._engine, self._room(calls))
+        if not plans:
+            return 0
+        return self._claim(lambda connection, room: claim_long_late_slots(connection, plans, room), calls)
+
+    def _room(self, calls: int) -> Room:
+        in_flight = Counter(run.destination for run in self._runs.values())
+        return Room(
+            calls=calls,
+            per_destination=self._limits.per_destination,
+            in_flight=in_flight,
+            payload_bytes=PAYLOAD_BYTES - sum(len(run.payload) for run in self._runs.values()),
+            max_timeout_seconds=int(self._ends_at - monotonic() - SPARE_SECONDS),
         )
 
-    def _claim_due_runs(self, limit: int) -> list[ClaimedRun]:
-        with transaction(self._engine) as connection:
-            runs = claim_due_runs(connection, limit)
-        self._start(runs)
-        return runs
-
-    def _claim_slots(self, limit: int) -> list[ClaimedRun]:
-        with transaction(self._engine) as connection:
-            runs, deactivated = claim_slots(connection, limit)
-        self._start(runs)
-        self._summary.started += deactivated
-        self._summary.cancelled += deactivated
-        self._summary.deactivated += deactivated
-        return runs
-
-    def _start(self, runs: list[ClaimedRun]) -> None:
-        self._summary.started += len(runs)
-        for run in runs:
+    def _start(self, claimed: Claimed, began_at: float) -> None:
+        summary = self._summary
+        summary.missed += claimed.missed
+        summary.skipped += claimed.skipped
+        summary.deactivated += claimed.deactivated
+        summary.cancelled += claimed.deactivated
+        summary.started += len(claimed.runs) + claimed.deactivated
+        if monotonic() - began_at > FROZEN_SECONDS:
+            self._unsent += claimed.runs
+            return
+        for run in claimed.runs:
             try:
                 call = call_of(run)
             except InvalidInput as error:
@@ -214,18 +266,50 @@ class Tick:
 
     def _decide(self, run: ClaimedRun, attempt: Attempt) -> None:
         if not self._decisions:
-            self._settles_at = monotonic() + BATCH_SECONDS
+            self._settles_at = min(self._settles_at, monotonic() + BATCH_SECONDS)
         self._decisions.append(decide(run, attempt, random.random()))
 
     def _plan_next_claim(self, *, is_more_due: bool) -> None:
         """Look again at once, or when the next slot or retry is due; never busier than every 50 ms."""
         now = monotonic()
         self._claims_at = self._retries_at = now
+        self._are_slots_waiting = False
         if not is_more_due:
+            seconds_left = self._ends_at - now - SPARE_SECONDS
             with transaction(self._engine) as connection:
-                slot_seconds, retry_seconds = seconds_until_next(connection)
+                slot_seconds, retry_seconds = seconds_until_next(connection, seconds_left)
+            self._are_slots_waiting = slot_seconds <= 0
             self._retries_at = now + max(retry_seconds, BATCH_SECONDS)
             self._claims_at = min(self._retries_at, now + max(slot_seconds, BATCH_SECONDS))
+
+    def _expect_retry(self, decision: Decision) -> None:
+        retry_at = monotonic() + (decision.delay_seconds or 0)
+        if retry_at + decision.run.timeout_seconds + SPARE_SECONDS <= self._ends_at:
+            self._retries_at = min(self._retries_at, retry_at)
+            self._claims_at = min(self._claims_at, retry_at)
+
+    def _give_back(self) -> None:
+        """Release what was claimed before this process was frozen: it is due at once, for whoever is awake."""
+        try:
+            with transaction(self._engine) as connection:
+                release(connection, self._unsent, were_sent=False)
+        except Unavailable as error:
+            self._fault = error
+            return
+        self._summary.started -= len(self._unsent)
+        self._unsent.clear()
+        self._claims_at = self._retries_at = monotonic()
+
+    def _abandon(self) -> None:
+        """The process must end: what has no answer by now is due at once, its attempt `unknown`."""
+        self._deliveries.abandon()
+        runs = list(self._runs.values())
+        self._runs.clear()
+        self._stops_at = math.inf
+        if runs:
+            with transaction(self._engine) as connection:
+                release(connection, runs, were_sent=True)
+            self._summary.retrying += len(runs)
 
     def _count(self, batch: list[Decision], settlement: Settlement) -> None:
         summary = self._summary
@@ -239,10 +323,11 @@ class Tick:
                 case Disposal.FAILED:
                     summary.failed += 1
                 case Disposal.RETRYING:
-                    summary.retrying += 1
-                    retry_at = monotonic() + (decision.delay_seconds or 0)
-                    self._retries_at = min(self._retries_at, retry_at)
-                    self._claims_at = min(self._claims_at, retry_at)
+                    if decision.outcome is AttemptOutcome.THROTTLED:
+                        summary.throttled += 1
+                    else:
+                        summary.retrying += 1
+                    self._expect_retry(decision)
                 case Disposal.CANCELLED | Disposal.GONE:
                     summary.cancelled += 1
                 case Disposal.LATE:
@@ -253,24 +338,40 @@ class Tick:
 
 
 def call_of(run: ClaimedRun) -> Call:
-    """The HTTP request of an attempt (design/engine.md, Identity of a delivery)."""
+    """The HTTP request of an attempt (design/engine.md, Identity of a delivery).
+
+    A user's header takes the place of ours of the same name, where security.md allows it.
+    """
     slot = run.scheduled_for.isoformat().replace("+00:00", "Z")
+    timestamp = int(run.started_at.timestamp())
+    body = run.payload.encode() if run.method.has_body else None
+    headers = {
+        "User-Agent": f"Insignia/{VERSION}",
+        "Accept": "*/*",
+        **({"Content-Type": "application/json"} if body is not None else {}),
+    }
+    of_user = {name.lower() for name in run.headers}
+    headers = {name: value for name, value in headers.items() if name.lower() not in of_user}
+    identity = {
+        "Expect": "",
+        "webhook-id": str(run.id),
+        "webhook-timestamp": str(timestamp),
+        "X-Insignia-Task-Id": str(run.task_id),
+        "X-Insignia-Scheduled-For": slot,
+        "X-Insignia-Attempt": str(run.number),
+    }
+    secrets = [parse_signing_secret(secret) for secret in run.signing_secrets]
+    if secrets:
+        identity["webhook-signature"] = signature_header(secrets, str(run.id), timestamp, body or b"")
     return Call(
         id=run.id,
-        url=parse_webhook_url(run.webhook_url).url,
-        headers={
-            "Content-Type": "application/json",
-            "User-Agent": f"Insignia/{VERSION}",
-            "webhook-id": str(run.id),
-            "webhook-timestamp": str(int(run.started_at.timestamp())),
-            "X-Insignia-Task-Id": str(run.task_id),
-            "X-Insignia-Scheduled-For": slot,
-            "X-Insignia-Attempt": str(run.number),
-            "Accept": "*/*",
-            "Expect": "",
-        },
-        body=run.payload.encode(),
-        timeout_seconds=TIMEOUT_SECONDS,
+        url=parse_webhook_url(run.webhook_url),
+        method=run.method,
+        headers={**headers, **run.headers, **identity},
+        body=body,
+        timeout_seconds=run.timeout_seconds,
+        success_statuses=parse_success_statuses(run.success_statuses),
+        claimed_at=run.started_at,
     )
 
 

@@ -53,12 +53,23 @@ def upgrade() -> None:
             comment="New for every attempt; kept after it, so that a repeated settle is known.",
         ),
         sa.Column("lost_leases", sa.SmallInteger(), nullable=False),
+        sa.Column(
+            "throttles", sa.SmallInteger(), nullable=False, comment="Attempts that a Retry-After sent away."
+        ),
+        sa.Column("missed_from", postgresql.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("missed_to", postgresql.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("missed_count", sa.Integer(), nullable=True),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
         sa.CheckConstraint(
             "(status IN ('running', 'retrying')) = (available_at IS NOT NULL)",
             name=op.f("task_logs_under_way_is_available"),
         ),
         sa.CheckConstraint("jsonb_typeof(attempts) = 'array'", name=op.f("task_logs_attempts_is_array")),
+        sa.CheckConstraint(
+            "num_nonnulls(missed_from, missed_to, missed_count) IN (0, 3)"
+            " AND (status <> 'missed' OR missed_count IS NOT NULL)",
+            name=op.f("task_logs_missed_has_stretch"),
+        ),
         sa.CheckConstraint(
             "source <> 'api' OR status IN ('success', 'failed')", name=op.f("task_logs_api_is_ended")
         ),
@@ -75,7 +86,7 @@ def upgrade() -> None:
             "status <> 'running' OR lease_id IS NOT NULL", name=op.f("task_logs_running_has_lease")
         ),
         sa.CheckConstraint(
-            "status IN ('running', 'retrying', 'success', 'failed', 'cancelled')",
+            "status IN ('running', 'retrying', 'success', 'failed', 'cancelled', 'missed', 'skipped')",
             name=op.f("task_logs_status_known"),
         ),
         sa.CheckConstraint("retry_count >= 0", name=op.f("task_logs_retry_count_not_negative")),
@@ -108,18 +119,48 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("status IN ('running', 'retrying')"),
     )
+    op.create_index(
+        "task_logs_under_way_of_task",
+        "task_logs",
+        ["task_id"],
+        unique=False,
+        postgresql_where=sa.text("status IN ('running', 'retrying')"),
+    )
     op.create_table(
         "tasks",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("schedule", sa.Text(), nullable=False),
+        sa.Column("schedule", sa.Text(), nullable=True),
         sa.Column("timezone", sa.Text(), nullable=False),
+        sa.Column("run_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("start_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("end_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("webhook_url", sa.Text(), nullable=False),
+        sa.Column("method", sa.Text(), nullable=False),
+        sa.Column("headers", sa.JSON(), nullable=False),
         sa.Column("payload", sa.JSON(), nullable=False),
+        sa.Column("signing_secrets", sa.JSON(), nullable=False),
+        sa.Column("success_statuses", sa.Text(), nullable=False),
         sa.Column("max_retry", sa.SmallInteger(), nullable=False),
+        sa.Column("retry_on", sa.Text(), nullable=False),
+        sa.Column("deactivate_after", sa.Integer(), nullable=False),
+        sa.Column("misfire_policy", sa.Text(), nullable=False),
+        sa.Column("catchup_window_seconds", sa.Integer(), nullable=False),
+        sa.Column("overlap_policy", sa.Text(), nullable=False),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.CheckConstraint(
+            "method IN ('POST', 'PUT', 'PATCH', 'GET', 'DELETE')", name=op.f("tasks_method_known")
+        ),
+        sa.CheckConstraint(
+            "misfire_policy IN ('run_once', 'skip', 'run_all')", name=op.f("tasks_misfire_policy_known")
+        ),
+        sa.CheckConstraint("overlap_policy IN ('skip', 'allow')", name=op.f("tasks_overlap_policy_known")),
+        sa.CheckConstraint("retry_on IN ('all', 'transient')", name=op.f("tasks_retry_on_known")),
+        sa.CheckConstraint("(schedule IS NULL) <> (run_at IS NULL)", name=op.f("tasks_schedule_or_run_at")),
+        sa.CheckConstraint("catchup_window_seconds >= 0", name=op.f("tasks_catchup_window_not_negative")),
         sa.CheckConstraint("char_length(name) BETWEEN 1 AND 200", name=op.f("tasks_name_length")),
+        sa.CheckConstraint("deactivate_after >= 0", name=op.f("tasks_deactivate_after_not_negative")),
         sa.CheckConstraint("max_retry BETWEEN 0 AND 20", name=op.f("tasks_max_retry_range")),
         sa.PrimaryKeyConstraint("id", name=op.f("tasks_pkey")),
         comment="What users define: wide and cold, never written by a tick.",
@@ -132,6 +173,13 @@ def upgrade() -> None:
         unique=False,
         postgresql_using="gin",
         postgresql_ops={"name": "gin_trgm_ops"},
+    )
+    op.create_table(
+        "throttled_destinations",
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("available_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("destination", name=op.f("throttled_destinations_pkey")),
+        comment="Destinations that asked with Retry-After to be left alone, and until when.",
     )
     op.create_table(
         "ticks",
@@ -163,19 +211,34 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("next_run_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column(
+            "timeout_seconds",
+            sa.SmallInteger(),
+            nullable=False,
+            comment="The user's; every claim asks for it.",
+        ),
+        sa.Column("destination", sa.Text(), nullable=False, comment="Scheme, host and port of the webhook."),
+        sa.Column(
+            "is_catching_up",
+            sa.Boolean(),
+            nullable=False,
+            comment="The next slot waits for the run of this one.",
+        ),
         sa.Column("consecutive_failures", sa.Integer(), nullable=False),
         sa.Column("last_run_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("last_status", sa.Text(), nullable=True),
         sa.Column("deactivated_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("deactivated_reason", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "(status = 'active') = (next_run_at IS NOT NULL)", name=op.f("task_state_active_has_next_run")
-        ),
-        sa.CheckConstraint(
             "deactivated_at IS NULL OR status = 'inactive'", name=op.f("task_state_deactivated_is_inactive")
         ),
         sa.CheckConstraint("last_status IN ('success', 'failed')", name=op.f("task_state_last_status_known")),
-        sa.CheckConstraint("status IN ('active', 'inactive')", name=op.f("task_state_status_known")),
+        sa.CheckConstraint(
+            "status = 'active' OR next_run_at IS NULL", name=op.f("task_state_only_active_has_next_run")
+        ),
+        sa.CheckConstraint(
+            "status IN ('active', 'inactive', 'completed')", name=op.f("task_state_status_known")
+        ),
         sa.CheckConstraint(
             "(deactivated_at IS NULL) = (deactivated_reason IS NULL)",
             name=op.f("task_state_deactivation_has_reason"),
@@ -185,6 +248,7 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("consecutive_failures >= 0", name=op.f("task_state_failures_not_negative")),
         sa.CheckConstraint("revision >= 1", name=op.f("task_state_revision_positive")),
+        sa.CheckConstraint("timeout_seconds BETWEEN 1 AND 45", name=op.f("task_state_timeout_range")),
         sa.ForeignKeyConstraint(
             ["task_id"], ["tasks.id"], name=op.f("task_state_task_id_fkey"), ondelete="CASCADE"
         ),
@@ -197,4 +261,11 @@ def upgrade() -> None:
         ["next_run_at"],
         unique=False,
         postgresql_where=sa.text("status = 'active'"),
+    )
+    op.create_index(
+        "task_state_ending",
+        "task_state",
+        ["task_id"],
+        unique=False,
+        postgresql_where=sa.text("status = 'active' AND next_run_at IS NULL"),
     )

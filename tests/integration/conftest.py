@@ -1,20 +1,27 @@
 """Shorthand for tests of the engine on a real database."""
 
+from collections import Counter
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, text
 
+from db.claiming import Room
 from db.engine import transaction
+from db.run_claims import claim_due_runs
+from db.slot_claims import claim_slots
 from db.task_logs import list_task_logs
 from db.tasks import create_task, get_task
-from domain.run import TaskLog
+from domain.run import ClaimedRun, TaskLog
 from domain.summary import TickSummary
 from domain.task import Task, TaskDefinition, TaskStatus
-from functions.tick import run_tick
+from functions.egress import Egress
+from functions.tick import Limits, run_tick
 
+LOOPBACK = Egress(allow=(ip_network("127.0.0.0/8"),))
 YEARLY = "0 0 1 1 *"
 """Only the slot that a test makes due is due: the next one is far away."""
 
@@ -26,13 +33,8 @@ class Insignia:
         self.engine = engine
 
     def create(self, webhook_url: str, *, status: TaskStatus = TaskStatus.ACTIVE, **fields: Any) -> Task:
-        definition: dict[str, Any] = {
-            "name": "A task",
-            "schedule": YEARLY,
-            "timezone": "UTC",
-            "payload": {},
-            "max_retry": 0,
-        } | fields
+        timing = {} if "run_at" in fields else {"schedule": YEARLY}
+        definition: dict[str, Any] = {"name": "A task", "max_retry": 0} | timing | fields
         with transaction(self.engine) as connection:
             return create_task(connection, TaskDefinition(webhook_url=webhook_url, **definition), status)
 
@@ -66,8 +68,38 @@ class Insignia:
         with transaction(self.engine) as connection:
             return connection.execute(text(statement), values)
 
-    def tick(self, *, budget_seconds: float = 30, concurrency: int = 256) -> TickSummary:
-        return run_tick(self.engine, budget_seconds=budget_seconds, concurrency=concurrency)
+    def claim(self, calls: int = 10) -> list[ClaimedRun]:
+        """Claim slots and deliver nothing, as a tick that dies at once."""
+        with transaction(self.engine) as connection:
+            return claim_slots(connection, room(calls)).runs
+
+    def claim_due_runs(self, calls: int = 10) -> list[ClaimedRun]:
+        with transaction(self.engine) as connection:
+            return claim_due_runs(connection, room(calls)).runs
+
+    def end_leases_and_waits(self) -> None:
+        """What runs has lost its lease, and what waits is due."""
+        self.execute(
+            "UPDATE task_logs SET available_at = clock_timestamp() WHERE status IN ('running', 'retrying')"
+        )
+
+    def tick(
+        self, *, budget_seconds: float = 30, concurrency: int = 256, per_destination: int = 64
+    ) -> TickSummary:
+        limits = Limits(
+            budget_seconds=budget_seconds, concurrency=concurrency, per_destination=per_destination
+        )
+        return run_tick(self.engine, LOOPBACK, limits)
+
+
+def room(calls: int) -> Room:
+    return Room(
+        calls=calls,
+        per_destination=calls,
+        in_flight=Counter(),
+        payload_bytes=2**25,
+        max_timeout_seconds=45,
+    )
 
 
 @pytest.fixture

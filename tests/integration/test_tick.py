@@ -8,7 +8,6 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection
 
-from db.claims import claim_due_runs, claim_slots
 from db.engine import make_engine, transaction
 from db.settle import Settlement, settle
 from db.tasks import delete_task, update_task
@@ -16,7 +15,6 @@ from domain.errors import Unavailable
 from domain.run import Decision, RunStatus
 from domain.schedule import next_run
 from domain.task import TaskStatus
-from functions.tick import run_tick
 from tests.integration.conftest import YEARLY, Insignia, assert_adds_up
 from tests.receiver import Answer, Received, Receiver
 
@@ -192,7 +190,7 @@ def test_a_task_deactivated_during_its_call_is_not_retried(insignia: Insignia) -
 def test_setting_a_task_inactive_cancels_its_waiting_run(insignia: Insignia) -> None:
     with Receiver(fails(99)) as receiver:
         task = insignia.create_due(receiver.url, max_retry=5)
-        insignia.tick(budget_seconds=12.5)  # no time for a retry
+        insignia.tick(budget_seconds=12.9)  # no time for a retry
         assert insignia.logs(task.id)[0].status is RunStatus.RETRYING
         with transaction(insignia.engine) as connection:
             update_task(connection, task.id, {}, TaskStatus.INACTIVE)
@@ -202,8 +200,8 @@ def test_setting_a_task_inactive_cancels_its_waiting_run(insignia: Insignia) -> 
 def test_a_retry_beyond_the_budget_is_left_to_the_next_tick(insignia: Insignia) -> None:
     with Receiver(fails(1)) as receiver:
         task = insignia.create_due(receiver.url, max_retry=5)
-        assert insignia.tick(budget_seconds=12.5).retrying == 1
-        insignia.execute("UPDATE task_logs SET available_at = clock_timestamp()")
+        assert insignia.tick(budget_seconds=12.9).retrying == 1
+        insignia.end_leases_and_waits()
         summary = insignia.tick()
     assert (summary.due, summary.succeeded) == (1, 1)
     assert insignia.logs(task.id)[0].retry_count == 1
@@ -212,12 +210,10 @@ def test_a_retry_beyond_the_budget_is_left_to_the_next_tick(insignia: Insignia) 
 def test_two_failures_of_one_task_in_one_batch_count_twice(insignia: Insignia) -> None:
     with Receiver(fails(99)) as receiver:
         task = insignia.create_due(receiver.url)
-        with transaction(insignia.engine) as connection:
-            runs, _ = claim_slots(connection, 10)
-        insignia.make_due(task.id, ago=timedelta(minutes=2))
-        with transaction(insignia.engine) as connection:
-            runs += claim_slots(connection, 10)[0]
-        insignia.execute("UPDATE task_logs SET available_at = clock_timestamp()")
+        runs = insignia.claim()
+        insignia.make_due(task.id, ago=timedelta(minutes=1))
+        runs += insignia.claim()
+        insignia.end_leases_and_waits()
         insignia.tick()
     assert len(runs) == len(receiver.requests) == 2
     assert insignia.task(task.id).consecutive_failures == 2
@@ -226,10 +222,9 @@ def test_two_failures_of_one_task_in_one_batch_count_twice(insignia: Insignia) -
 def test_a_run_whose_process_died_is_rescued_when_its_lease_ends(insignia: Insignia) -> None:
     with Receiver() as receiver:
         task = insignia.create_due(receiver.url)
-        with transaction(insignia.engine) as connection:
-            ((claimed,), _) = claim_slots(connection, 10)
+        (claimed,) = insignia.claim()
         assert insignia.tick().started == 0
-        insignia.execute("UPDATE task_logs SET available_at = clock_timestamp()")
+        insignia.end_leases_and_waits()
         summary = insignia.tick()
     (log,) = insignia.logs(task.id)
     assert (log.id, log.status, summary.succeeded) == (claimed.id, "success", 1)
@@ -239,13 +234,11 @@ def test_a_run_whose_process_died_is_rescued_when_its_lease_ends(insignia: Insig
 
 def test_the_third_lost_lease_ends_the_run(insignia: Insignia) -> None:
     task = insignia.create_due("http://127.0.0.1:9/")
-    with transaction(insignia.engine) as connection:
-        claim_slots(connection, 10)
+    insignia.claim()
     for _ in range(2):
-        insignia.execute("UPDATE task_logs SET available_at = clock_timestamp()")
-        with transaction(insignia.engine) as connection:
-            assert len(claim_due_runs(connection, 10)) == 1
-    insignia.execute("UPDATE task_logs SET available_at = clock_timestamp()")
+        insignia.end_leases_and_waits()
+        assert len(insignia.claim_due_runs()) == 1
+    insignia.end_leases_and_waits()
     summary = insignia.tick()
     (log,) = insignia.logs(task.id)
     assert log.status is RunStatus.FAILED
@@ -289,12 +282,13 @@ def test_a_schedule_that_cannot_be_computed_deactivates_that_task_alone(insignia
 
 def test_a_deactivation_cancels_the_waiting_run_and_the_due_slot_of_the_task(insignia: Insignia) -> None:
     with Receiver(fails(99)) as receiver:
-        task = insignia.create_due(receiver.url, max_retry=1)
-        insignia.tick(budget_seconds=12.5)
+        task = insignia.create(receiver.url, max_retry=1)
+        insignia.make_due(task.id, ago=timedelta(minutes=1))
+        insignia.tick(budget_seconds=12.9)
         assert [log.status for log in insignia.logs(task.id)] == ["retrying"]
         insignia.execute("UPDATE task_logs SET available_at = clock_timestamp() + interval '1 hour'")
         insignia.execute("UPDATE tasks SET max_retry = 0")
-        insignia.make_due(task.id, ago=timedelta(minutes=3))
+        insignia.make_due(task.id)
 
         def make_due_again(_: Received) -> Answer:
             insignia.make_due(task.id, ago=timedelta(minutes=2))
@@ -343,13 +337,9 @@ def test_rows_of_ticks_are_kept_for_7_days(insignia: Insignia) -> None:
 
 
 def test_a_tick_with_a_database_that_is_away_says_so(insignia: Insignia) -> None:
-    away = insignia.engine.url.set(database="nowhere")
+    away = insignia.engine.url.set(database="nowhere").render_as_string(hide_password=False)
     with pytest.raises(Unavailable, match="try again"):
-        run_tick(
-            make_engine(away.render_as_string(hide_password=False), pool_size=0),
-            budget_seconds=15,
-            concurrency=1,
-        )
+        Insignia(make_engine(away, pool_size=0)).tick()
 
 
 def test_the_long_history_of_a_deleted_task_is_hidden_at_once_and_removed_by_ticks(
@@ -358,8 +348,8 @@ def test_the_long_history_of_a_deleted_task_is_hidden_at_once_and_removed_by_tic
     task = insignia.create("http://127.0.0.1:9/", status=TaskStatus.INACTIVE)
     insignia.execute(
         "INSERT INTO task_logs"
-        " (id, task_id, source, status, execution_time, retry_count, attempts, lost_leases, created_at)"
-        " SELECT gen_random_uuid(), :id, 'api', 'success', clock_timestamp(), 0, '[]', 0, clock_timestamp()"
+        " (id, task_id, source, status, execution_time, retry_count, attempts, lost_leases, throttles, created_at)"
+        " SELECT gen_random_uuid(), :id, 'api', 'success', clock_timestamp(), 0, '[]', 0, 0, clock_timestamp()"
         " FROM generate_series(1, 2500)",
         id=task.id,
     )
@@ -386,9 +376,8 @@ def test_a_result_whose_lease_was_lost_is_recorded_as_late_and_not_applied(insig
 
     def lose_the_lease(request: Received) -> Answer:
         if not other:
-            insignia.execute("UPDATE task_logs SET available_at = clock_timestamp()")
-            with transaction(insignia.engine) as connection:
-                other.extend(run.lease_id for run in claim_due_runs(connection, 1))
+            insignia.end_leases_and_waits()
+            other.extend(run.lease_id for run in insignia.claim_due_runs())
         return 200, b""
 
     with Receiver(lose_the_lease) as receiver:

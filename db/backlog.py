@@ -1,0 +1,106 @@
+"""Statements by which a tick sees what is to do, and ends what must not be attempted again."""
+
+import math
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from domain.run import MAX_LOST_LEASES
+
+END_RUNS = text("""
+WITH doomed AS MATERIALIZED (
+    SELECT l.id, l.status = 'running' AND s.status = 'active' AS is_lost
+    FROM task_logs l JOIN task_state s USING (task_id)
+    WHERE (l.status = 'retrying' AND s.status <> 'active')
+       OR (l.status = 'running' AND l.available_at <= statement_timestamp()
+           AND (s.status <> 'active' OR l.lost_leases + 1 >= :max_lost_leases))
+    FOR UPDATE SKIP LOCKED
+), ended AS (
+    UPDATE task_logs l SET
+        status = CASE WHEN is_lost THEN 'failed' ELSE 'cancelled' END,
+        message = CASE WHEN is_lost
+            THEN 'Failed: its process died during the call ' || l.lost_leases + 1 || ' times.'
+            ELSE 'Cancelled: the task became inactive.' END,
+        attempts = CASE WHEN l.status = 'running'
+            THEN jsonb_set(l.attempts, '{-1,outcome}', '"unknown"') ELSE l.attempts END,
+        lost_leases = l.lost_leases + (l.status = 'running')::int,
+        finished_at = clock_timestamp(),
+        available_at = NULL
+    FROM doomed WHERE l.id = doomed.id
+    RETURNING l.status
+)
+SELECT count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'cancelled') FROM ended
+""")
+
+COMPLETE_TASKS = text("""
+WITH ending AS MATERIALIZED (
+    SELECT s.task_id FROM task_state s
+    WHERE s.status = 'active' AND s.next_run_at IS NULL AND NOT EXISTS (
+        SELECT FROM task_logs l
+        WHERE l.task_id = s.task_id AND l.status IN ('running', 'retrying') AND l.source = 'schedule')
+    FOR UPDATE OF s SKIP LOCKED
+)
+UPDATE task_state s SET status = 'completed' FROM ending WHERE s.task_id = ending.task_id
+""")
+
+FORGET_THROTTLES = text("DELETE FROM throttled_destinations WHERE available_at <= statement_timestamp()")
+
+READ_BACKLOG = text("""
+SELECT slots.count + (
+    SELECT count(*) FROM task_logs
+    WHERE status IN ('running', 'retrying') AND available_at <= statement_timestamp()
+), coalesce(extract(epoch FROM statement_timestamp() - slots.oldest)::float8, 0)
+FROM (
+    SELECT count(*), min(next_run_at) AS oldest FROM task_state
+    WHERE status = 'active' AND next_run_at <= statement_timestamp()
+) slots
+""")
+
+READ_NEXT = text("""
+SELECT extract(epoch FROM (
+    SELECT min(next_run_at) FROM task_state WHERE status = 'active'
+) - clock_timestamp())::float8, extract(epoch FROM (
+    SELECT min(available_at) FROM task_logs l JOIN task_state s USING (task_id)
+    WHERE l.status = 'retrying' AND s.status = 'active'
+      AND available_at + make_interval(secs => timeout_seconds)
+          <= statement_timestamp() + make_interval(secs => :seconds_left)
+) - clock_timestamp())::float8
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What is due: slots and waiting runs; `lag_seconds` is the age of the oldest due slot."""
+
+    due: int
+    lag_seconds: float
+
+
+def sweep(connection: Connection) -> tuple[int, int]:
+    """End runs that lost their lease too often, and waiting runs of inactive tasks: (failed, cancelled)."""
+    failed, cancelled = connection.execute(END_RUNS, {"max_lost_leases": MAX_LOST_LEASES}).one()
+    complete_tasks(connection)
+    connection.execute(FORGET_THROTTLES)
+    return failed, cancelled
+
+
+def complete_tasks(connection: Connection) -> None:
+    """Complete the tasks whose last slot was claimed and whose runs have ended.
+
+    A statement of its own after a settle: the rows that the settle has written are not in its own snapshot.
+    """
+    connection.execute(COMPLETE_TASKS)
+
+
+def read_backlog(connection: Connection) -> Backlog:
+    due, lag_seconds = connection.execute(READ_BACKLOG).one()
+    return Backlog(due=due, lag_seconds=lag_seconds)
+
+
+def seconds_until_next(connection: Connection, seconds_left: float) -> tuple[float, float]:
+    """Seconds until the next slot, and until the next retry whose call can end within `seconds_left`.
+
+    Negative when due, infinite when there is none.
+    """
+    slot, retry = connection.execute(READ_NEXT, {"seconds_left": seconds_left}).one()
+    return math.inf if slot is None else slot, math.inf if retry is None else retry

@@ -1,0 +1,120 @@
+"""What all claims share: which tasks may be called, how much there is room for, and the definitions.
+
+A claim takes only rows that nobody holds (SKIP LOCKED), so that any number of ticks may run at once and none
+waits for another. Instants: statement_timestamp() in WHERE, where the index needs it, clock_timestamp() for
+leases (design/engine.md, Tick).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from domain.retry import RetryOn
+from domain.run import ClaimedRun
+from domain.slots import Timing
+from domain.task import Method
+
+MAY_BE_CLAIMED = """
+        status = 'active' AND timeout_seconds <= :max_timeout_seconds AND destination <> ALL (:full)
+        AND NOT EXISTS (
+            SELECT FROM throttled_destinations t
+            WHERE t.destination = s.destination AND t.available_at > statement_timestamp())"""
+
+READ_DEFINITIONS = text("""
+SELECT coalesce(json_object_agg(id, definition), '{}') FROM (
+    SELECT id, json_build_object(
+        'name', name, 'schedule', schedule, 'timezone', timezone,
+        'run_at', run_at, 'start_at', start_at, 'end_at', end_at,
+        'webhook_url', webhook_url, 'method', method, 'headers', headers, 'payload', payload::text,
+        'signing_secrets', signing_secrets, 'success_statuses', success_statuses,
+        'timeout_seconds', timeout_seconds, 'max_retry', max_retry, 'retry_on', retry_on,
+        'deactivate_after', deactivate_after, 'misfire_policy', misfire_policy,
+        'catchup_window_seconds', catchup_window_seconds, 'overlap_policy', overlap_policy
+    ) AS definition
+    FROM tasks JOIN task_state ON task_id = id WHERE id = ANY (CAST(:task_ids AS uuid[]))
+) definitions
+""")
+
+
+@dataclass(slots=True, kw_only=True)
+class Room:
+    """What a tick can start now: calls, calls to one destination, bytes of payload, and seconds for a call."""
+
+    calls: int
+    per_destination: int
+    in_flight: Counter[str]
+    payload_bytes: int
+    max_timeout_seconds: int
+
+    def parameters(self) -> dict[str, Any]:
+        full = [one for one, calls in self.in_flight.items() if calls >= self.per_destination]
+        return {"limit": self.calls, "full": full, "max_timeout_seconds": self.max_timeout_seconds}
+
+    def take(self, destination: str, payload_bytes: int) -> bool:
+        """Whether one more call fits, and if so, count it. A single large payload always fits."""
+        if (
+            self.calls < 1
+            or self.in_flight[destination] >= self.per_destination
+            or (payload_bytes > self.payload_bytes and self.in_flight.total())
+        ):
+            return False
+        self.calls -= 1
+        self.in_flight[destination] += 1
+        self.payload_bytes -= payload_bytes
+        return True
+
+
+@dataclass(slots=True, kw_only=True)
+class Claimed:
+    """What a claim came to; `missed` and `skipped` count slots, `deactivated` uncomputable schedules."""
+
+    runs: list[ClaimedRun] = field(default_factory=list)
+    missed: int = 0
+    skipped: int = 0
+    deactivated: int = 0
+
+
+def read_definitions(connection: Connection, tasks: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    definitions: dict[str, dict[str, Any]] = {}
+    if tasks:
+        task_ids = [task["task_id"] for task in tasks]
+        definitions = connection.execute(READ_DEFINITIONS, {"task_ids": task_ids}).scalar_one()
+    return definitions
+
+
+def timing_of(definition: Mapping[str, Any]) -> Timing:
+    instants = {
+        name: datetime.fromisoformat(definition[name]) if definition[name] else None
+        for name in ("run_at", "start_at", "end_at")
+    }
+    return Timing(schedule=definition["schedule"], timezone=definition["timezone"], **instants)
+
+
+def claimed_run(run: Mapping[str, Any], definition: Mapping[str, Any]) -> ClaimedRun:
+    return ClaimedRun(
+        id=UUID(run["id"]),
+        lease_id=UUID(run["lease_id"]),
+        task_id=UUID(run["task_id"]),
+        scheduled_for=datetime.fromisoformat(run["scheduled_for"]),
+        started_at=datetime.fromisoformat(run["started_at"]),
+        number=run["number"],
+        lost_leases=run["lost_leases"],
+        throttles=run["throttles"],
+        destination=run["destination"],
+        task_name=definition["name"],
+        webhook_url=definition["webhook_url"],
+        method=Method(definition["method"]),
+        headers=definition["headers"],
+        payload=definition["payload"],
+        signing_secrets=tuple(definition["signing_secrets"]),
+        timeout_seconds=definition["timeout_seconds"],
+        success_statuses=definition["success_statuses"],
+        max_retry=definition["max_retry"],
+        retry_on=RetryOn(definition["retry_on"]),
+        deactivate_after=definition["deactivate_after"],
+    )

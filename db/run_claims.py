@@ -1,0 +1,104 @@
+"""Statements by which a tick takes up runs again: retries, and runs whose process died."""
+
+from collections.abc import Sequence
+from uuid import uuid4
+
+from sqlalchemy import Connection, text
+
+from db.claiming import MAY_BE_CLAIMED, Claimed, Room, claimed_run, read_definitions
+from db.engine import compact_json
+from domain.run import LEASE_MARGIN_SECONDS, MAX_LOST_LEASES, ClaimedRun
+
+LOCK_DUE_RUNS = text(f"""
+WITH run AS MATERIALIZED (
+    SELECT id, task_id FROM task_logs l
+    WHERE status IN ('running', 'retrying') AND available_at <= statement_timestamp()
+      AND (status = 'retrying' OR lost_leases + 1 < :max_lost_leases)
+      AND EXISTS (SELECT FROM task_state s WHERE s.task_id = l.task_id AND {MAY_BE_CLAIMED})
+    ORDER BY available_at LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+), task AS MATERIALIZED (
+    SELECT task_id, destination FROM task_state s
+    WHERE task_id IN (SELECT task_id FROM run) AND {MAY_BE_CLAIMED}
+    FOR UPDATE SKIP LOCKED
+)
+SELECT coalesce(json_agg(json_build_object('run_id', id, 'task_id', task_id, 'destination', destination)), '[]')
+FROM run JOIN task USING (task_id)
+""")
+
+CONTINUE_RUNS = text("""
+WITH claim AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(CAST(:claims AS json)) AS claim(
+        run_id uuid, lease_id uuid, lease_seconds int)
+), clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+), continued AS (
+    UPDATE task_logs l SET
+        status = 'running',
+        lease_id = claim.lease_id,
+        available_at = clock.now + make_interval(secs => lease_seconds),
+        retry_count = jsonb_array_length(l.attempts),
+        lost_leases = l.lost_leases + (l.status = 'running')::int,
+        attempts = CASE WHEN l.status = 'running'
+            THEN jsonb_set(l.attempts, '{-1,outcome}', '"unknown"') ELSE l.attempts END
+            || jsonb_build_object(
+                'number', jsonb_array_length(l.attempts) + 1, 'started_at', clock.now,
+                'lease_id', claim.lease_id)
+    FROM claim, clock WHERE l.id = claim.run_id
+    RETURNING l.id, l.lease_id, l.task_id, l.scheduled_for, clock.now AS started_at,
+        l.retry_count + 1 AS number, l.lost_leases, l.throttles
+)
+SELECT coalesce(json_agg(continued), '[]') FROM continued
+""")
+
+
+RELEASE_RUNS = text("""
+UPDATE task_logs l SET
+    status = 'retrying',
+    available_at = clock_timestamp(),
+    attempts = CASE WHEN CAST(:were_sent AS bool)
+        THEN jsonb_set(l.attempts, '{-1,outcome}', '"unknown"') ELSE l.attempts - -1 END,
+    retry_count = CASE WHEN CAST(:were_sent AS bool) THEN l.retry_count ELSE greatest(l.retry_count - 1, 0) END,
+    lost_leases = l.lost_leases + CAST(:were_sent AS bool)::int
+FROM json_to_recordset(CAST(:runs AS json)) AS run(run_id uuid, lease_id uuid)
+WHERE l.id = run.run_id AND l.lease_id = run.lease_id AND l.status = 'running'
+""")
+
+
+def claim_due_runs(connection: Connection, room: Room) -> Claimed:
+    """Take up runs whose retry time has come or whose lease has ended, as many as there is room for.
+
+    The task is locked with the run: a lock on the run alone would let it through after a deactivation that
+    has just been committed.
+    """
+    due = connection.execute(
+        LOCK_DUE_RUNS, room.parameters() | {"max_lost_leases": MAX_LOST_LEASES}
+    ).scalar_one()
+    if not due:
+        return Claimed()
+    definitions = read_definitions(connection, due)
+    tasks = {
+        run["run_id"]: run
+        for run in due
+        if room.take(run["destination"], len(definitions[run["task_id"]]["payload"]))
+    }
+    claims = [
+        {
+            "run_id": run_id,
+            "lease_id": str(uuid4()),
+            "lease_seconds": definitions[run["task_id"]]["timeout_seconds"] + LEASE_MARGIN_SECONDS,
+        }
+        for run_id, run in tasks.items()
+    ]
+    runs = connection.execute(CONTINUE_RUNS, {"claims": compact_json(claims)}).scalar_one()
+    return Claimed(runs=[claimed_run(tasks[run["id"]] | run, definitions[run["task_id"]]) for run in runs])
+
+
+def release(connection: Connection, runs: Sequence[ClaimedRun], *, were_sent: bool) -> int:
+    """Give runs back, due at once: unsent as if they had not been claimed, sent ones with an `unknown` attempt.
+
+    Only those whose lease is still ours; the result is their number.
+    """
+    rows = [{"run_id": str(run.id), "lease_id": str(run.lease_id)} for run in runs]
+    values = {"runs": compact_json(rows), "were_sent": were_sent}
+    return connection.execute(RELEASE_RUNS, values).rowcount

@@ -1,0 +1,271 @@
+"""Statements by which a tick claims slots: each claim is one short transaction, set-based.
+
+Live runs and definitions are read in statements after the one that locks: joined to it, they would come from
+the snapshot before the lock (design/engine.md, Tick and Overlap).
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Engine, text
+
+from db.claiming import MAY_BE_CLAIMED, Claimed, Room, claimed_run, read_definitions, timing_of
+from db.engine import compact_json, transaction
+from domain.errors import InvalidInput
+from domain.misfire import CatchUp, Stretch, catch_up
+from domain.run import LEASE_MARGIN_SECONDS
+from domain.task import MisfirePolicy, OverlapPolicy
+
+LONG_LATE = timedelta(hours=1)
+"""Slots that are missed by more than this are counted before the transaction that claims, not in it."""
+
+PLANNING_SECONDS = 1.0
+
+PLANNED_BY = (
+    "schedule",
+    "timezone",
+    "run_at",
+    "start_at",
+    "end_at",
+    "misfire_policy",
+    "catchup_window_seconds",
+)
+
+IS_DUE = (
+    MAY_BE_CLAIMED
+    + """
+        AND next_run_at <= statement_timestamp()
+        AND NOT (is_catching_up AND EXISTS (
+            SELECT FROM task_logs l
+            WHERE l.task_id = s.task_id AND l.status IN ('running', 'retrying') AND l.source = 'schedule'))"""
+)
+
+LOCK_DUE_TASKS = text(f"""
+SELECT coalesce(json_agg(due), '[]') FROM (
+    SELECT task_id, next_run_at AS slot, revision, destination, statement_timestamp() AS now FROM task_state s
+    WHERE {IS_DUE}
+        AND next_run_at > statement_timestamp() - CAST(:long_late AS interval)
+    ORDER BY next_run_at LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+) due
+""")
+
+READ_LONG_LATE_TASKS = text(f"""
+SELECT coalesce(json_agg(due), '[]') FROM (
+    SELECT task_id, next_run_at AS slot, revision, destination, statement_timestamp() AS now FROM task_state s
+    WHERE {IS_DUE}
+        AND next_run_at <= statement_timestamp() - CAST(:long_late AS interval)
+    ORDER BY next_run_at LIMIT :limit
+) due
+""")
+
+LOCK_PLANNED_TASKS = text("""
+SELECT coalesce(json_agg(task_id), '[]') FROM (
+    SELECT s.task_id FROM task_state s JOIN json_to_recordset(CAST(:planned AS json)) AS planned(
+        task_id uuid, slot timestamptz, revision int) USING (task_id)
+    WHERE s.status = 'active' AND s.next_run_at = planned.slot AND s.revision = planned.revision
+    FOR UPDATE OF s SKIP LOCKED
+) locked
+""")
+
+READ_LIVE_RUNS = text("""
+SELECT coalesce(json_object_agg(task_id, began_at), '{}') FROM (
+    SELECT task_id, min(execution_time) AS began_at FROM task_logs
+    WHERE task_id = ANY (CAST(:task_ids AS uuid[])) AND status IN ('running', 'retrying') AND source = 'schedule'
+    GROUP BY task_id
+) live
+""")
+
+BEGIN_RUNS = text("""
+WITH claim AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(CAST(:claims AS json)) AS claim(
+        task_id uuid, revision int, next_run_at timestamptz, is_catching_up bool, fault text)
+), row AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS row(
+        id uuid, task_id uuid, revision int, status text, slot timestamptz, message text,
+        lease_id uuid, lease_seconds int,
+        missed_from timestamptz, missed_to timestamptz, missed_count int)
+), clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+), moved AS (
+    UPDATE task_state s SET
+        next_run_at = claim.next_run_at,
+        is_catching_up = claim.is_catching_up,
+        status = CASE WHEN fault IS NULL THEN s.status ELSE 'inactive' END,
+        deactivated_at = CASE WHEN fault IS NULL THEN s.deactivated_at ELSE clock.now END,
+        deactivated_reason = coalesce(fault, s.deactivated_reason)
+    FROM claim, clock WHERE s.task_id = claim.task_id
+), begun AS (
+    INSERT INTO task_logs (
+        id, task_id, source, status, scheduled_for, message, revision, created_at, missed_from, missed_to,
+        missed_count, execution_time, finished_at, available_at, lease_id, attempts,
+        retry_count, lost_leases, throttles)
+    SELECT
+        id, task_id, 'schedule', status, slot, message, revision, clock.now, missed_from, missed_to, missed_count,
+        CASE WHEN status = 'running' THEN clock.now ELSE slot END,
+        CASE WHEN status <> 'running' THEN clock.now END,
+        CASE WHEN status = 'running' THEN clock.now + make_interval(secs => lease_seconds) END,
+        lease_id,
+        CASE WHEN status = 'running' THEN jsonb_build_array(
+            jsonb_build_object('number', 1, 'started_at', clock.now, 'lease_id', lease_id)) ELSE '[]' END,
+        0, 0, 0
+    FROM row, clock
+    ON CONFLICT (task_id, scheduled_for) WHERE source = 'schedule' DO NOTHING
+    RETURNING id, execution_time
+)
+SELECT coalesce(json_object_agg(id, execution_time), '{}') FROM begun
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do with the due slots of a task; `fault` says why its schedule cannot be computed."""
+
+    task: Mapping[str, Any]
+    catch_up: CatchUp
+    fault: str | None
+
+
+def claim_slots(connection: Connection, room: Room) -> Claimed:
+    """Claim one slot each of the tasks that are due, oldest first, as many as there is room for.
+
+    Each task moves to the slot after the claimed one. What is too late goes by the task's misfire policy, what
+    overlaps by its overlap policy, each with a row that says so. A task whose schedule can no longer be computed
+    is deactivated, alone, and its slot recorded as `cancelled`.
+    """
+    due = connection.execute(LOCK_DUE_TASKS, room.parameters() | {"long_late": LONG_LATE}).scalar_one()
+    return begin_runs(connection, plan(due, read_definitions(connection, due)), room)
+
+
+def plan_long_late_slots(engine: Engine, room: Room) -> list[Plan]:
+    """Plan the tasks that are late by more than an hour, without a lock and outside of a transaction."""
+    with transaction(engine) as connection:
+        late = connection.execute(
+            READ_LONG_LATE_TASKS, room.parameters() | {"long_late": LONG_LATE}
+        ).scalar_one()
+        definitions = read_definitions(connection, late)
+    return plan(late, definitions)
+
+
+def claim_long_late_slots(connection: Connection, plans: Sequence[Plan], room: Room) -> Claimed:
+    """Claim what was planned, as far as nothing has changed since."""
+    planned = [{name: plan.task[name] for name in ("task_id", "slot", "revision")} for plan in plans]
+    locked = set(connection.execute(LOCK_PLANNED_TASKS, {"planned": compact_json(planned)}).scalar_one())
+    return begin_runs(connection, [plan for plan in plans if plan.task["task_id"] in locked], room)
+
+
+def plan(due: Iterable[Mapping[str, Any]], definitions: Mapping[str, Mapping[str, Any]]) -> list[Plan]:
+    """Plan tasks in their order, for at most a second; equal schedules and slots are computed once."""
+    until = time.monotonic() + PLANNING_SECONDS
+    plans: list[Plan] = []
+    known: dict[tuple[Any, ...], tuple[CatchUp, str | None]] = {}
+    for task in due:
+        definition = definitions.get(task["task_id"])
+        if definition is None:  # deleted since it was read
+            continue
+        key = (task["slot"], *(definition[name] for name in PLANNED_BY))
+        if key not in known:
+            if plans and time.monotonic() > until:
+                break
+            known[key] = plan_slots(task, definition)
+        catch_up, fault = known[key]
+        plans.append(Plan(task=dict(task) | {"definition": definition}, catch_up=catch_up, fault=fault))
+    return plans
+
+
+def plan_slots(task: Mapping[str, Any], definition: Mapping[str, Any]) -> tuple[CatchUp, str | None]:
+    due = datetime.fromisoformat(task["slot"])
+    try:
+        return catch_up(
+            timing_of(definition),
+            due,
+            datetime.fromisoformat(task["now"]),
+            MisfirePolicy(definition["misfire_policy"]),
+            timedelta(seconds=definition["catchup_window_seconds"]),
+        ), None
+    except InvalidInput as error:
+        return CatchUp(missed=None, run=None, next_run_at=None), f"Deactivated: {error}"
+
+
+def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Claimed:
+    """Write what was planned for tasks that are locked: their next runs, and a row for each slot or stretch."""
+    claimed = Claimed()
+    if not plans:
+        return claimed
+    live = connection.execute(
+        READ_LIVE_RUNS, {"task_ids": [plan.task["task_id"] for plan in plans]}
+    ).scalar_one()
+    claims: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    begun: dict[str, Plan] = {}
+    for plan in plans:
+        definition, slot = plan.task["definition"], plan.catch_up.run
+        began_at = live.get(plan.task["task_id"])
+        row = {"id": str(uuid4()), "task_id": plan.task["task_id"], "revision": plan.task["revision"]}
+        if plan.fault:
+            rows.append(row | {"status": "cancelled", "slot": plan.task["slot"], "message": plan.fault})
+            claimed.deactivated += 1
+        elif slot is not None:
+            if plan.catch_up.waits and began_at:
+                continue
+            is_overlapping = definition["overlap_policy"] == OverlapPolicy.SKIP and began_at is not None
+            if is_overlapping and datetime.fromisoformat(began_at) < slot:
+                message = f"Skipped: the run that began at {began_at} was still under way."
+                rows.append(row | {"status": "skipped", "slot": slot.isoformat(), "message": message})
+                claimed.skipped += 1
+            elif room.take(plan.task["destination"], len(definition["payload"])):
+                lease = {
+                    "lease_id": str(uuid4()),
+                    "lease_seconds": definition["timeout_seconds"] + LEASE_MARGIN_SECONDS,
+                }
+                rows.append(row | lease | {"status": "running", "slot": slot.isoformat()})
+                begun[row["id"]] = plan
+            else:
+                continue
+        if missed := plan.catch_up.missed:
+            rows.append(missed_row(plan.task, missed))
+            claimed.missed += missed.count
+        next_run_at = plan.catch_up.next_run_at
+        claims.append(
+            row
+            | {
+                "next_run_at": next_run_at and next_run_at.isoformat(),
+                "is_catching_up": plan.catch_up.waits,
+                "fault": plan.fault,
+            }
+        )
+    started = connection.execute(
+        BEGIN_RUNS, {"claims": compact_json(claims), "rows": compact_json(rows)}
+    ).scalar_one()
+    leases = {row["id"]: row.get("lease_id") for row in rows}
+    for run_id, planned in begun.items():
+        if run_id in started:
+            begin = {
+                "id": run_id,
+                "lease_id": leases[run_id],
+                "scheduled_for": str(planned.catch_up.run),
+                "started_at": started[run_id],
+                "number": 1,
+                "lost_leases": 0,
+                "throttles": 0,
+            }
+            claimed.runs.append(claimed_run({**planned.task, **begin}, planned.task["definition"]))
+    return claimed
+
+
+def missed_row(task: Mapping[str, Any], missed: Stretch) -> dict[str, Any]:
+    return {
+        "id": str(uuid4()),
+        "task_id": task["task_id"],
+        "revision": task["revision"],
+        "status": "missed",
+        "slot": missed.first.isoformat(),
+        "missed_from": missed.first.isoformat(),
+        "missed_to": missed.last.isoformat(),
+        "missed_count": missed.count,
+        "message": f"Missed {missed}: no tick ran in time, and the misfire policy does not make up for them.",
+    }
