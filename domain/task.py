@@ -14,6 +14,7 @@ DEFAULT_MAX_RETRY = 3
 MAX_RETRY_LIMIT = 20
 DEFAULT_TIMEOUT_SECONDS = 10
 MAX_TIMEOUT_SECONDS = 45
+DEFAULT_DEACTIVATE_AFTER = 1
 DEFAULT_CATCHUP_WINDOW_SECONDS = 86_400
 MAX_CATCHUP_WINDOW_SECONDS = 31 * 86_400
 MAX_SIGNING_SECRETS = 3
@@ -77,7 +78,7 @@ class TaskDefinition:
     success_statuses: str = success_statuses.DEFAULT
     max_retry: int = DEFAULT_MAX_RETRY
     retry_on: RetryOn = RetryOn.ALL
-    deactivate_after: int = 1
+    deactivate_after: int = DEFAULT_DEACTIVATE_AFTER
     misfire_policy: MisfirePolicy = MisfirePolicy.RUN_ONCE
     catchup_window_seconds: int = DEFAULT_CATCHUP_WINDOW_SECONDS
     overlap_policy: OverlapPolicy = OverlapPolicy.SKIP

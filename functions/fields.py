@@ -8,11 +8,25 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from domain.errors import InvalidInput
+from domain.retry import RetryOn
 from domain.schedule import parse_timezone, validate_schedule
-from domain.task import MAX_RETRY_LIMIT, TaskStatus
+from domain.signature import parse_signing_secret
+from domain.success_statuses import parse_success_statuses
+from domain.task import (
+    MAX_CATCHUP_WINDOW_SECONDS,
+    MAX_RETRY_LIMIT,
+    MAX_SIGNING_SECRETS,
+    MAX_TIMEOUT_SECONDS,
+    MisfirePolicy,
+    OverlapPolicy,
+    TaskStatus,
+)
+from domain.task import Method as TaskMethod
+from domain.webhook_headers import validate_headers
 from domain.webhook_url import MAX_LENGTH as MAX_URL_LENGTH
 from domain.webhook_url import parse_webhook_url
 
@@ -78,6 +92,30 @@ def _checked_webhook_url(text: str) -> str:
     return text
 
 
+def _checked_headers(headers: dict[str, str]) -> dict[str, str]:
+    validate_headers(headers)
+    return headers
+
+
+def _checked_success_statuses(text: str) -> str:
+    parse_success_statuses(text)
+    return text
+
+
+def _signing_secrets(value: Any) -> tuple[str, ...]:
+    """One secret, or a list of them while rotating; null is none."""
+    secrets = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(secrets, list) or not all(isinstance(secret, str) for secret in secrets):
+        raise PydanticCustomError("signing_secret", "not a secret")
+    if len(secrets) > MAX_SIGNING_SECRETS:
+        raise InvalidInput(
+            f"At most {MAX_SIGNING_SECRETS} signing secrets are allowed; leave the oldest out."
+        )
+    for secret in secrets:
+        parse_signing_secret(secret)
+    return tuple(secrets)
+
+
 def _without_nul(text: str) -> str:
     if "\0" in text:
         raise PydanticCustomError("nul", "NUL")
@@ -134,6 +172,68 @@ MaxRetry = Annotated[
     int,
     Field(ge=0, le=MAX_RETRY_LIMIT, description="How often a failed run is attempted again.", examples=[3]),
     BeforeValidator(whole_number),
+]
+RunAt = Annotated[
+    SentInstant | None, Field(description="The one instant at which the task runs, in place of a schedule.")
+]
+StartAt = Annotated[SentInstant | None, Field(description="No run before this instant.")]
+EndAt = Annotated[SentInstant | None, Field(description="No run at this instant or later.")]
+Method = Annotated[
+    TaskMethod, Field(description="POST, PUT and PATCH send the payload; GET and DELETE no body.")
+]
+Headers = Annotated[
+    dict[str, str],
+    AfterValidator(_checked_headers),
+    Field(
+        description="Headers of each call, at most 20 and 8 KiB; their values are secrets.",
+        examples=[{"Authorization": "Bearer a-secret-of-the-receiver"}],
+    ),
+]
+TimeoutSeconds = Annotated[
+    int,
+    Field(ge=1, le=MAX_TIMEOUT_SECONDS, description="Deadline of one attempt, from DNS to the last byte."),
+    BeforeValidator(whole_number),
+]
+SuccessStatuses = Annotated[
+    str,
+    AfterValidator(_checked_success_statuses),
+    Field(description="HTTP statuses that count as a success.", examples=["200-299,304"]),
+]
+Retries = Annotated[
+    RetryOn,
+    Field(description="`transient`: only network errors, time-outs, 408, 425, 429 and 5xx are retried."),
+]
+DeactivateAfter = Annotated[
+    int,
+    Field(ge=0, le=MAX_INTEGER, description="Failed runs in a row that deactivate the task; 0 means never."),
+    BeforeValidator(whole_number),
+]
+Misfire = Annotated[
+    MisfirePolicy,
+    Field(description="What becomes of slots that are more than 120 s late: the latest runs, none, or each."),
+]
+CatchupWindowSeconds = Annotated[
+    int,
+    Field(ge=0, le=MAX_CATCHUP_WINDOW_SECONDS, description="Slots older than this are always missed."),
+    BeforeValidator(whole_number),
+]
+Overlap = Annotated[
+    OverlapPolicy, Field(description="Whether a slot may run while an earlier run is still under way.")
+]
+SigningSecret = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_signing_secrets),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "maxItems": MAX_SIGNING_SECRETS},
+                {"type": "null"},
+            ],
+            "writeOnly": True,
+            "description": "`whsec_` and base64: signs each call by Standard Webhooks; a list while rotating.",
+        }
+    ),
 ]
 Status = Annotated[
     TaskStatus, Field(description="Only active tasks run; setting `active` forgets past failures.")

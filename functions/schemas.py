@@ -2,27 +2,51 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from domain import task
+from domain import success_statuses, task
+from domain.retry import RetryOn
 from domain.run import RunSource, RunStatus
-from domain.task import DEFAULT_MAX_RETRY, TaskDefinition, TaskStatus
+from domain.task import (
+    DEFAULT_CATCHUP_WINDOW_SECONDS,
+    DEFAULT_DEACTIVATE_AFTER,
+    DEFAULT_MAX_RETRY,
+    DEFAULT_TIMEOUT_SECONDS,
+    MisfirePolicy,
+    OverlapPolicy,
+    TaskDefinition,
+    TaskStatus,
+)
 from functions.fields import (
     ABSENT,
+    CatchupWindowSeconds,
+    DeactivateAfter,
+    EndAt,
     ExecutionTime,
+    Headers,
     Id,
     Instant,
     Limit,
     MaxRetry,
     Message,
+    Method,
+    Misfire,
     Name,
+    Overlap,
     Payload,
+    Retries,
     RetryCount,
+    RunAt,
     Schedule,
     Search,
     SentId,
+    SigningSecret,
     Skip,
+    StartAt,
     Status,
+    SuccessStatuses,
+    TimeoutSeconds,
     Timezone,
     WebhookUrl,
 )
@@ -37,12 +61,24 @@ class Task(_Answer):
 
     id: Id
     name: str = Field(examples=["Daily report"])
-    schedule: str = Field(examples=["30 8 * * MON-FRI"])
+    schedule: str | None = Field(examples=["30 8 * * MON-FRI"])
     timezone: str = Field(examples=["Europe/Berlin"])
+    run_at: Instant | None = Field(description="The one instant of a task without a schedule.")
+    start_at: Instant | None
+    end_at: Instant | None
     webhook_url: str = Field(examples=["https://hooks.example.com/daily-report"])
+    method: Method
+    headers: dict[str, str]
     payload: Payload
+    timeout_seconds: int = Field(examples=[10])
+    success_statuses: str = Field(examples=["200-299"])
     max_retry: int = Field(examples=[3])
-    status: TaskStatus
+    retry_on: RetryOn
+    deactivate_after: int = Field(examples=[1])
+    misfire_policy: MisfirePolicy
+    catchup_window_seconds: int = Field(examples=[86400])
+    overlap_policy: OverlapPolicy
+    status: TaskStatus = Field(description="`completed`: the last run that its time allows has ended.")
     created_at: Instant
     updated_at: Instant = Field(description="Last change by a user; runs do not count.")
     revision: int = Field(description="Grows by one with each change by a user.", examples=[1])
@@ -55,9 +91,13 @@ class Task(_Answer):
 
     @classmethod
     def of(cls, value: task.Task) -> Self:
-        fields = {name: getattr(value, name) for name in value.__slots__ if name != "definition"}
-        definition = value.definition
-        return cls(**fields, **{name: getattr(definition, name) for name in definition.__slots__})
+        parts = (value, value.definition)
+        return cls(
+            **{name: getattr(part, name) for part in parts for name in part.__slots__ if name in FIELDS}
+        )
+
+
+FIELDS = Task.model_fields.keys()
 
 
 class TaskList(_Answer):
@@ -109,6 +149,9 @@ class TaskLog(_Answer):
     )
     response_excerpt: str | None = Field(description="Beginning of the webhook's last answer.")
     attempts: list[Attempt]
+    missed_from: Instant | None = Field(description="First of the slots that did not run.")
+    missed_to: Instant | None = Field(description="Last of them.")
+    missed_count: int | None = Field(description="How many they are.", examples=[None])
 
 
 class TaskLogList(_Answer):
@@ -216,18 +259,38 @@ class _Changes(_Body):
 
 
 class TaskCreate(_Body):
-    """A new task."""
+    """A new task: a name, a webhook, and either a schedule or the one instant at which it runs."""
 
     name: Name
-    schedule: Schedule
+    run_at: RunAt = None
+    schedule: Annotated[Schedule | None, Field(validate_default=True)] = None
     webhook_url: WebhookUrl
     payload: Payload = {}
     max_retry: MaxRetry = DEFAULT_MAX_RETRY
-    status: Status = TaskStatus.ACTIVE
+    status: Annotated[Literal["active", "inactive"], Field(description="Only active tasks run.")] = "active"
     timezone: Timezone = "UTC"
+    start_at: StartAt = None
+    end_at: EndAt = None
+    method: Method = task.Method.POST
+    headers: Headers = {}
+    timeout_seconds: TimeoutSeconds = DEFAULT_TIMEOUT_SECONDS
+    success_statuses: SuccessStatuses = success_statuses.DEFAULT
+    retry_on: Retries = RetryOn.ALL
+    deactivate_after: DeactivateAfter = DEFAULT_DEACTIVATE_AFTER
+    misfire_policy: Misfire = MisfirePolicy.RUN_ONCE
+    catchup_window_seconds: CatchupWindowSeconds = DEFAULT_CATCHUP_WINDOW_SECONDS
+    overlap_policy: Overlap = OverlapPolicy.SKIP
+    signing_secret: SigningSecret = ()
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule_or_run_at(cls, schedule: str | None, info: ValidationInfo) -> str | None:
+        if "run_at" in info.data and (schedule is None) == (info.data["run_at"] is None):
+            raise PydanticCustomError("missing" if schedule is None else "either", "schedule or run_at")
+        return schedule
 
     def definition(self) -> TaskDefinition:
-        return TaskDefinition(**{name: getattr(self, name) for name in TaskDefinition.__slots__})
+        return TaskDefinition(**stored(dict(self)))
 
 
 class TaskChanges(_Changes):
@@ -236,12 +299,35 @@ class TaskChanges(_Changes):
     _whole = Task
 
     name: Name = ABSENT
-    schedule: Schedule = ABSENT
+    schedule: Schedule | None = ABSENT
+    run_at: RunAt = ABSENT
     webhook_url: WebhookUrl = ABSENT
     payload: Payload = ABSENT
     max_retry: MaxRetry = ABSENT
     status: Status = ABSENT
     timezone: Timezone = ABSENT
+    start_at: StartAt = ABSENT
+    end_at: EndAt = ABSENT
+    method: Method = ABSENT
+    headers: Headers = ABSENT
+    timeout_seconds: TimeoutSeconds = ABSENT
+    success_statuses: SuccessStatuses = ABSENT
+    retry_on: Retries = ABSENT
+    deactivate_after: DeactivateAfter = ABSENT
+    misfire_policy: Misfire = ABSENT
+    catchup_window_seconds: CatchupWindowSeconds = ABSENT
+    overlap_policy: Overlap = ABSENT
+    signing_secret: SigningSecret = ABSENT
+
+    def definition_changes(self) -> dict[str, Any]:
+        """The named fields that belong to the definition."""
+        return stored(self.changes())
+
+
+def stored(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a request by their names in TaskDefinition; the status is no part of that."""
+    names = {"signing_secret": "signing_secrets"}
+    return {names.get(name, name): value for name, value in fields.items() if name != "status"}
 
 
 class TaskLogCreate(_Body):

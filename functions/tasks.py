@@ -4,6 +4,7 @@ from uuid import UUID
 
 import db.tasks
 from db.engine import transaction
+from domain.task import TaskStatus
 from functions.bootstrap import database
 from functions.routing import Routes
 from functions.schemas import Done, Task, TaskChanges, TaskCreate, TaskList, TaskQuery
@@ -18,7 +19,7 @@ def create_task(body: TaskCreate) -> Task:
     An active task runs first at the next time of its schedule.
     """
     with transaction(database()) as connection:
-        return Task.of(db.tasks.create_task(connection, body.definition(), body.status))
+        return Task.of(db.tasks.create_task(connection, body.definition(), TaskStatus(body.status)))
 
 
 @routes.add("GET", "/tasks/")
@@ -45,10 +46,9 @@ def update_task(task_id: UUID, body: TaskChanges) -> Task:
     Fields that are left out stay as they are, and read-only fields are ignored, so that an answer can be
     edited and sent back. A new schedule, time zone or status counts from now; nothing is caught up.
     """
-    changes = body.changes()
-    status = changes.pop("status", None)
+    status = body.changes().get("status")
     with transaction(database()) as connection:
-        return Task.of(db.tasks.update_task(connection, task_id, changes, status))
+        return Task.of(db.tasks.update_task(connection, task_id, body.definition_changes(), status))
 
 
 @routes.add("PATCH", "/tasks/{task_id}")

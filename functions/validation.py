@@ -50,6 +50,9 @@ SENTENCES: Mapping[str, Callable[[str, Any, dict[str, Any]], str]] = {
         f"{name} must be a date and time such as '{EXAMPLE_INSTANT}', not {shown(value)}."
     ),
     "instant_range": lambda name, *_: f"{name} must lie in the years 1 to 9999 in UTC.",
+    "dict_type": lambda name, value, _: f"{name} must be an object, not {KINDS[type(value)]}.",
+    "signing_secret": lambda name, *_: f"{name} must be a string such as 'whsec_…', or a list of them.",
+    "either": lambda *_: "schedule and run_at exclude each other; send one of them.",
     "nul": lambda name, *_: f"{name} contains the character NUL, which no name can have; remove it.",
 }
 """Type of a pydantic error -> the sentence for (name of the field, its value, the rule's figures)."""

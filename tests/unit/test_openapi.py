@@ -83,7 +83,7 @@ def test_parameters_are_bounded_and_described() -> None:
 
 def test_fields_are_documented_with_examples_and_without_noise() -> None:
     task = DOCUMENT["components"]["schemas"]["TaskCreate"]
-    assert task["required"] == ["name", "schedule", "webhook_url"]
+    assert task["required"] == ["name", "webhook_url"]
     assert task["additionalProperties"] is False
     for name, field in task["properties"].items():
         assert field["description"]
