@@ -6,7 +6,9 @@ Why pycurl: docs/adr/0002-pycurl-for-the-calls.md.
 import heapq
 import io
 import selectors
+import socket
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +25,7 @@ from domain.retry import retry_after_seconds
 from domain.task import Method
 from domain.webhook_url import WebhookUrl
 from functions.egress import Dial, Egress
+from functions.lookups import Lookups
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 64 * 1024
@@ -95,31 +98,57 @@ class Deliveries:
         self._sequence = count()
         self._spare: list[pycurl.Curl] = []
         self._finished: list[FinishedCall] = []
+        self._lookups = Lookups()
+        self._waiting: deque[Call] = deque()
+        self._waits_since: dict[UUID, float] = {}
 
     @property
     def in_flight(self) -> int:
-        return len(self._transfers) + len(self._finished)
+        return len(self._transfers) + len(self._waiting) + len(self._finished)
 
     def start(self, call: Call) -> None:
-        """Begin a call; what libcurl or the egress guard refuses at once becomes a failed attempt."""
+        """Begin a call, as soon as its host may be looked up.
+
+        What libcurl or the egress guard refuses at once becomes a failed attempt. A call that has waited too
+        long for its look-up is finished unsent.
+        """
+        if self._lookups.begin(call.url.host):
+            self._begin(call)
+        else:
+            self._waiting.append(call)
+            self._waits_since[call.id] = monotonic()
+
+    def _begin(self, call: Call) -> None:
         curl = self._spare.pop() if self._spare else new_handle()
-        transfer = Transfer(call, curl, Dial(self._egress), self._is_frozen)
+        transfer = Transfer(call, curl, Dial(self._egress), self._is_frozen, self._lookups)
         refusal = self._egress.refusal_of_host(call.url.host)
-        if refusal is not None:
-            self._spare.append(curl)
-            self._finished.append(transfer.failed(AttemptError.BLOCKED, blocked(refusal)))
-            return
-        try:
-            transfer.prepare()
-        except (pycurl.error, UnicodeError, ValueError):
-            self._spare.append(curl)
-            self._finished.append(
-                transfer.failed(AttemptError.PROTOCOL, "the URL or a header cannot be sent")
-            )
-            return
-        self._transfers[curl] = transfer
-        heapq.heappush(self._deadlines, (transfer.deadline, next(self._sequence), transfer))
-        self._multi.add_handle(curl)
+        if refusal is None:
+            try:
+                transfer.prepare()
+            except (pycurl.error, UnicodeError, ValueError):
+                refused = transfer.failed(AttemptError.PROTOCOL, "the URL or a header cannot be sent")
+            else:
+                self._transfers[curl] = transfer
+                heapq.heappush(self._deadlines, (transfer.deadline, next(self._sequence), transfer))
+                self._multi.add_handle(curl)
+                return
+        else:
+            refused = transfer.failed(AttemptError.BLOCKED, blocked(refusal))
+        self._lookups.ended(call.url.host, timed_out=False)
+        self._spare.append(curl)
+        self._finished.append(refused)
+
+    def _admit_waiting(self) -> None:
+        for _ in range(len(self._waiting)):
+            call = self._waiting.popleft()
+            if self._lookups.begin(call.url.host):
+                del self._waits_since[call.id]
+                self._begin(call)
+            elif monotonic() - self._waits_since[call.id] > FROZEN_SECONDS:
+                del self._waits_since[call.id]
+                self._finished.append(FinishedCall(call=call, attempt=None))
+            else:
+                self._waiting.append(call)
 
     def wait(self, timeout: float) -> list[FinishedCall]:
         """Drive the calls until one has finished, at most `timeout` seconds; the finished ones.
@@ -129,21 +158,25 @@ class Deliveries:
         """
         until = monotonic() + timeout
         self._drive(0)
-        while not self._finished and (now := monotonic()) < until and self._transfers:
-            wake_at = min(until, self._deadlines[0][0], self._timer_at or until)
+        while not self._finished and (now := monotonic()) < until and (self._transfers or self._waiting):
+            overdue_at = self._deadlines[0][0] if self._deadlines else until
+            wake_at = min(until, overdue_at, self._timer_at or until)
             self._drive(max(0.0, wake_at - now))
         finished, self._finished = self._finished, []
         return finished
 
-    def abandon(self) -> list[Call]:
-        """Drop the calls in flight; whether their receivers have acted is not known."""
-        calls = [transfer.call for transfer in self._transfers.values()]
+    def abandon(self) -> set[UUID]:
+        """Drop the calls in flight, and return those that were not sent; whether the others arrived is not known."""
+        unsent = {call.id for call in self._waiting}
+        unsent |= {transfer.call.id for transfer in self._transfers.values() if not transfer.is_sent}
         for transfer in self._transfers.values():
             transfer.is_finished = True
             self._multi.remove_handle(transfer.curl)
             self._spare.append(transfer.curl)
         self._transfers.clear()
-        return calls
+        self._waiting.clear()
+        self._waits_since.clear()
+        return unsent
 
     def close(self) -> None:
         for curl in [*self._transfers, *self._spare]:
@@ -179,6 +212,7 @@ class Deliveries:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
         self._end_overdue()
+        self._admit_waiting()
         self._driven_at = monotonic()
 
     def _is_frozen(self) -> bool:
@@ -201,6 +235,7 @@ class Deliveries:
                 self._finish(transfer, pycurl.E_OPERATION_TIMEDOUT)
 
     def _finish(self, transfer: "Transfer", code: int) -> None:
+        self._lookups.ended(transfer.call.url.host, timed_out=code == pycurl.E_OPERATION_TIMEDOUT)
         self._finished.append(transfer.finish(code))
         self._multi.remove_handle(transfer.curl)
         del self._transfers[transfer.curl]
@@ -226,14 +261,18 @@ class Deliveries:
 class Transfer:
     """One call on one handle, and what has been read of its answer."""
 
-    def __init__(self, call: Call, curl: pycurl.Curl, dial: Dial, is_frozen: Callable[[], bool]) -> None:
+    def __init__(
+        self, call: Call, curl: pycurl.Curl, dial: Dial, is_frozen: Callable[[], bool], lookups: Lookups
+    ) -> None:
         self.call = call
         self.curl = curl
         self._dial = dial
         self._is_frozen = is_frozen
+        self._lookups = lookups
         self.started_at = monotonic()
         self.deadline = self.started_at + call.timeout_seconds
         self.is_finished = False
+        self.is_sent = False
         self._body = bytearray()
         self._header_bytes = 0
         self._headers: dict[str, str] = {}
@@ -253,7 +292,7 @@ class Transfer:
             set_option(pycurl.POSTFIELDSIZE_LARGE, len(call.body))
         set_option(pycurl.FRESH_CONNECT, call.body is None)
         set_option(pycurl.CUSTOMREQUEST, call.method)
-        set_option(pycurl.OPENSOCKETFUNCTION, self._dial.open)
+        set_option(pycurl.OPENSOCKETFUNCTION, self._open_socket)
         set_option(pycurl.PREREQFUNCTION, self._may_be_sent)
         set_option(pycurl.WRITEFUNCTION, self._read_body)
         set_option(pycurl.HEADERFUNCTION, self._read_header)
@@ -301,8 +340,15 @@ class Transfer:
             retry_after_seconds=retry_after_seconds(status, self._headers, body, now),
         )
 
+    def _open_socket(self, purpose: int, address: object) -> socket.socket | int:
+        self._lookups.resolved(self.call.url.host)
+        return self._dial.open(purpose, address)
+
     def _may_be_sent(self, *_: object) -> int:
-        return pycurl.PREREQFUNC_ABORT if self._is_frozen() else pycurl.PREREQFUNC_OK
+        if self._is_frozen():
+            return pycurl.PREREQFUNC_ABORT
+        self.is_sent = True
+        return pycurl.PREREQFUNC_OK
 
     def _duration_ms(self) -> int:
         return round((monotonic() - self.started_at) * 1000)

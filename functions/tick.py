@@ -301,15 +301,16 @@ class Tick:
         self._claims_at = self._retries_at = monotonic()
 
     def _abandon(self) -> None:
-        """The process must end: what has no answer by now is due at once, its attempt `unknown`."""
-        self._deliveries.abandon()
-        runs = list(self._runs.values())
+        """The process must end: what has no answer by now is due at once, its attempt `unknown` if it was sent."""
+        unsent = self._deliveries.abandon()
+        sent = [run for run in self._runs.values() if run.id not in unsent]
+        self._unsent += [run for run in self._runs.values() if run.id in unsent]
         self._runs.clear()
         self._stops_at = math.inf
-        if runs:
+        if sent:
             with transaction(self._engine) as connection:
-                release(connection, runs, were_sent=True)
-            self._summary.retrying += len(runs)
+                release(connection, sent, were_sent=True)
+            self._summary.retrying += len(sent)
 
     def _count(self, batch: list[Decision], settlement: Settlement) -> None:
         summary = self._summary

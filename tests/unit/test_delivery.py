@@ -277,3 +277,12 @@ def test_an_answer_that_arrived_during_a_pause_of_the_process_is_no_timeout() ->
         (finished,) = deliveries.wait(1)
     assert finished.attempt is not None
     assert finished.attempt.succeeded
+
+
+def test_calls_to_many_unknown_hosts_all_finish_and_hold_up_no_known_one() -> None:
+    with Receiver() as receiver, Deliveries(LOOPBACK) as deliveries:
+        unknown = [call(f"http://host-{number}.invalid/", timeout=20) for number in range(30)]
+        known = call(receiver.url, timeout=20)
+        results = finish_all(deliveries, [*unknown, known])
+    assert results[known.id].succeeded
+    assert {results[one.id].error for one in unknown} == {"dns"}
