@@ -141,8 +141,7 @@ Name = Annotated[
     Field(min_length=1, max_length=200, description="What people call the task.", examples=["Daily report"]),
 ]
 Schedule = Annotated[
-    str,
-    AfterValidator(_checked_schedule),
+    Annotated[str, AfterValidator(_checked_schedule)] | None,
     Field(
         description="Five cron fields, or @hourly @daily @midnight @weekly @monthly @yearly @annually.",
         examples=["30 8 * * MON-FRI"],
@@ -174,12 +173,21 @@ MaxRetry = Annotated[
     BeforeValidator(whole_number),
 ]
 RunAt = Annotated[
-    SentInstant | None, Field(description="The one instant at which the task runs, in place of a schedule.")
+    SentInstant | None,
+    Field(
+        description="The one instant at which the task runs, in place of a schedule.",
+        examples=[EXAMPLE_INSTANT],
+    ),
 ]
-StartAt = Annotated[SentInstant | None, Field(description="No run before this instant.")]
-EndAt = Annotated[SentInstant | None, Field(description="No run at this instant or later.")]
+StartAt = Annotated[
+    SentInstant | None, Field(description="No run before this instant.", examples=[EXAMPLE_INSTANT])
+]
+EndAt = Annotated[
+    SentInstant | None, Field(description="No run at this instant or later.", examples=[EXAMPLE_INSTANT])
+]
 Method = Annotated[
-    TaskMethod, Field(description="POST, PUT and PATCH send the payload; GET and DELETE no body.")
+    TaskMethod,
+    Field(description="POST, PUT and PATCH send the payload; GET and DELETE no body.", examples=["POST"]),
 ]
 Headers = Annotated[
     dict[str, str],
@@ -191,7 +199,12 @@ Headers = Annotated[
 ]
 TimeoutSeconds = Annotated[
     int,
-    Field(ge=1, le=MAX_TIMEOUT_SECONDS, description="Deadline of one attempt, from DNS to the last byte."),
+    Field(
+        ge=1,
+        le=MAX_TIMEOUT_SECONDS,
+        description="Deadline of one attempt, from DNS to the last byte.",
+        examples=[10],
+    ),
     BeforeValidator(whole_number),
 ]
 SuccessStatuses = Annotated[
@@ -201,24 +214,41 @@ SuccessStatuses = Annotated[
 ]
 Retries = Annotated[
     RetryOn,
-    Field(description="`transient`: only network errors, time-outs, 408, 425, 429 and 5xx are retried."),
+    Field(
+        description="`transient`: only network errors, time-outs, 408, 425, 429 and 5xx are retried.",
+        examples=["transient"],
+    ),
 ]
 DeactivateAfter = Annotated[
     int,
-    Field(ge=0, le=MAX_INTEGER, description="Failed runs in a row that deactivate the task; 0 means never."),
+    Field(
+        ge=0,
+        le=MAX_INTEGER,
+        description="Failed runs in a row that deactivate the task; 0 means never.",
+        examples=[3],
+    ),
     BeforeValidator(whole_number),
 ]
 Misfire = Annotated[
     MisfirePolicy,
-    Field(description="What becomes of slots that are more than 120 s late: the latest runs, none, or each."),
+    Field(
+        description="What becomes of slots that are more than 120 s late: the latest runs, none, or each.",
+        examples=["run_once"],
+    ),
 ]
 CatchupWindowSeconds = Annotated[
     int,
-    Field(ge=0, le=MAX_CATCHUP_WINDOW_SECONDS, description="Slots older than this are always missed."),
+    Field(
+        ge=0,
+        le=MAX_CATCHUP_WINDOW_SECONDS,
+        description="Slots older than this are always missed.",
+        examples=[86_400],
+    ),
     BeforeValidator(whole_number),
 ]
 Overlap = Annotated[
-    OverlapPolicy, Field(description="Whether a slot may run while an earlier run is still under way.")
+    OverlapPolicy,
+    Field(description="Whether a slot may run while an earlier run is still under way.", examples=["skip"]),
 ]
 SigningSecret = Annotated[
     tuple[str, ...],
@@ -232,6 +262,7 @@ SigningSecret = Annotated[
             ],
             "writeOnly": True,
             "description": "`whsec_` and base64: signs each call by Standard Webhooks; a list while rotating.",
+            "examples": ["whsec_bm90LWEtc2VjcmV0LWJ1dC1hbi1leGFtcGxl"],
         }
     ),
 ]

@@ -263,7 +263,7 @@ class TaskCreate(_Body):
 
     name: Name
     run_at: RunAt = None
-    schedule: Annotated[Schedule | None, Field(validate_default=True)] = None
+    schedule: Annotated[Schedule, Field(validate_default=True)] = None
     webhook_url: WebhookUrl
     payload: Payload = {}
     max_retry: MaxRetry = DEFAULT_MAX_RETRY
@@ -299,7 +299,7 @@ class TaskChanges(_Changes):
     _whole = Task
 
     name: Name = ABSENT
-    schedule: Schedule | None = ABSENT
+    schedule: Schedule = ABSENT
     run_at: RunAt = ABSENT
     webhook_url: WebhookUrl = ABSENT
     payload: Payload = ABSENT
