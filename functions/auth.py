@@ -20,7 +20,7 @@ def require_token(request: flask.Request, tokens: Sequence[str]) -> None:
         )
     if not is_one_of(credentials.strip(), tokens):
         raise Unauthorized(
-            "The token is not valid; check that it is one of API_TOKEN.",
+            "The token is not valid; send the one that this Insignia was started with.",
             headers={"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'},
         )
 

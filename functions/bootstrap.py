@@ -8,7 +8,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from db.engine import Engine, make_engine
 from functions import logs
 from functions.egress import Egress
-from functions.settings import Settings, SettingsError, load, read_environment
+from functions.settings import Settings, SettingsError, api_tokens, load, read_environment
 
 
 def start() -> None:
@@ -25,6 +25,18 @@ def start() -> None:
         logs.configure(settings())
     except SettingsError as error:
         sys.exit(f"Insignia cannot start: {error}")
+    without_control_socket()
+
+
+def without_control_socket() -> None:
+    """gunicorn would open one in the home directory, the same for all servers, which then complain.
+
+    functions-framework passes neither gunicorn's options nor its configuration file on.
+    """
+    with suppress(ImportError):  # not on every platform
+        from gunicorn.config import ControlSocketDisable
+
+        ControlSocketDisable.default = True
 
 
 @cache
@@ -89,10 +101,20 @@ def migration_database_url() -> Iterator[str]:
 def local_token(data_dir: Path) -> str:
     """The token of a local run, generated once and kept in DATA_DIR/api-token, for its owner only."""
     path = data_dir / "api-token"
-    if not path.exists():
-        data_dir.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(32))
-        draft.replace(path)
-    return path.read_text().strip()
+    try:
+        if not path.exists():
+            data_dir.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(f".{os.getpid()}")
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_urlsafe(32))
+            draft.replace(path)
+        (token,) = api_tokens({"API_TOKEN": path.read_text()})
+    except OSError as error:
+        raise SettingsError(
+            f"DATA_DIR is '{data_dir}', which cannot be used ({error.strerror}); expected a directory to write in."
+        ) from error
+    except (ValueError, SettingsError) as error:
+        raise SettingsError(
+            f"{path} holds no token that can be used; delete it, and the next start makes one."
+        ) from error
+    return token

@@ -16,9 +16,13 @@ TASKS = {
 
 @contextmanager
 def demo(http: requests.Session, url: str) -> Iterator[None]:
-    """Create the tasks, or point those of an earlier demo to this receiver, and receive until the end."""
+    """Create the tasks, or point those of an earlier demo to this receiver, and receive until the end.
+
+    Then the tasks are set to inactive: their receiver is gone.
+    """
     with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver:
         threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        ids: list[str] = []
         for name, path in TASKS.items():
             task = {
                 "name": name,
@@ -35,9 +39,14 @@ def demo(http: requests.Session, url: str) -> Iterator[None]:
                 else http.post(f"{url}/tasks/", json=task, timeout=10)
             )
             answer.raise_for_status()
+            ids.append(answer.json()["id"])
         print("The demo has 3 tasks; they are first called at the next full minute.\n", flush=True)
-        yield
-        receiver.shutdown()
+        try:
+            yield
+        finally:
+            for task_id in ids:
+                http.put(f"{url}/tasks/{task_id}", json={"status": "inactive"}, timeout=10)
+            receiver.shutdown()
 
 
 class Receiver(BaseHTTPRequestHandler):

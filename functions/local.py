@@ -21,7 +21,7 @@ import requests
 from db import migrations
 from db.child_process import bound_to_parent
 from db.embedded import EmbeddedPostgres
-from domain.errors import InsigniaError
+from domain.errors import InsigniaError, Unavailable
 from functions import bootstrap
 from functions.settings import Settings, SettingsError, environment_with
 
@@ -29,6 +29,9 @@ ROOT = Path(__file__).parent.parent
 START_SECONDS = 30
 STOP_SECONDS = 12
 TICK_TIMEOUT_SECONDS = 120
+SERVER_THREADS = "32"
+"""A browser's idle connections each hold one of gunicorn's threads, and the tick needs one too."""
+
 PAUSE_SECONDS = 0.1
 
 
@@ -55,11 +58,13 @@ class Run:
     def __init__(self, settings: Settings, *, with_demo: bool) -> None:
         self._settings = settings
         self._with_demo = with_demo
-        self._url = f"http://{settings.host}:{settings.port}"
+        self._url = f"http://{host_of_url(settings)}:{settings.port}"
         self._postgres: EmbeddedPostgres | None = None
         self._http = requests.Session()
         self._http.trust_env = False
         self._http.headers["Authorization"] = f"Bearer {settings.api_tokens[0]}"
+        # A connection that is kept alive delays the end of the server by 2 s.
+        self._http.headers["Connection"] = "close"
 
     def serve(self) -> bool:
         """Serve until interrupted; True when PostgreSQL ended and all should be started again."""
@@ -70,7 +75,7 @@ class Run:
                 self._postgres = EmbeddedPostgres(self._settings.data_dir)
                 database_url = stack.enter_context(self._postgres)
             self._server = stack.enter_context(server_process(self._settings, database_url))
-            migrations.upgrade(database_url)
+            migrate(database_url)
             self._wait_until_served()
             stack.enter_context(self._http)
             print(banner(self._settings, self._url), flush=True)
@@ -115,6 +120,10 @@ class Run:
                 print(f"tick: no answer ({type(error).__name__})", flush=True)
 
 
+def host_of_url(settings: Settings) -> str:
+    return f"[{settings.host}]" if ":" in settings.host else settings.host
+
+
 def check_port_is_free(settings: Settings) -> None:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -128,19 +137,32 @@ def check_port_is_free(settings: Settings) -> None:
             ) from error
 
 
+def migrate(database_url: str) -> None:
+    try:
+        migrations.upgrade(database_url)
+    except Unavailable as error:
+        raise SettingsError(
+            f"DATABASE_URL (or POSTGRES_HOST) leads to no database that can be used: {error}"
+        ) from error
+
+
 @contextmanager
 def server_process(settings: Settings, database_url: str) -> Iterator[subprocess.Popen[bytes]]:
     """functions-framework serving `local`; stopped gently, so that calls in flight are recorded."""
     command = [sys.executable, "-m", "functions_framework", "--target=local", f"--source={ROOT / 'main.py'}"]
-    address = [f"--host={settings.host}", f"--port={settings.port}"]
-    environment = environment_with({"DATABASE_URL": database_url, "API_TOKEN": ",".join(settings.api_tokens)})
+    address = [f"--host={host_of_url(settings)}", f"--port={settings.port}"]
+    environment = environment_with(
+        {"DATABASE_URL": database_url, "API_TOKEN": ",".join(settings.api_tokens), "THREADS": SERVER_THREADS}
+    )
     server = subprocess.Popen(
         bound_to_parent([*command, *address], signal.SIGTERM), env=environment, start_new_session=True
     )
     try:
         yield server
-    finally:
+    except KeyboardInterrupt:
         print("Stopping …", flush=True)
+        raise
+    finally:
         server.terminate()
         try:
             server.wait(STOP_SECONDS)
@@ -160,7 +182,7 @@ Insignia is running. Ctrl-C stops it.
   Token   {token}
   Ticks   {tick}
 
-Create a task that is called every minute:
+Create a task that is called every minute, with your webhook in place of the example:
 
   curl {url}/tasks/ \\
     -H "Authorization: Bearer {token}" \\

@@ -9,11 +9,12 @@ import re
 import sys
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
 
 import flask
 
 from functions.request_id import request_id
-from functions.settings import Settings
+from functions.settings import Settings, SettingsError
 
 FILE_BYTES = 10_000_000
 FILE_BACKUPS = 5
@@ -21,11 +22,14 @@ STANDARD_FIELDS = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "t
 
 
 def configure(settings: Settings) -> None:
-    """Set up the root logger: stdout, and a rotating file where one is set. Call once per process."""
+    """Set up the root logger: stdout, and a rotating file where one is set. Call once per process.
+
+    Raises SettingsError when the file cannot be written.
+    """
     formatter = CloudFormatter(settings.google_cloud_project) if settings.in_cloud else LocalFormatter()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if settings.log_file is not None:
-        settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+        check_can_be_written(settings.log_file)
         handlers.append(
             RotatingFileHandler(
                 settings.log_file, maxBytes=FILE_BYTES, backupCount=FILE_BACKUPS, encoding="utf-8", delay=True
@@ -36,6 +40,16 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level, handlers=handlers, force=True)
     for chatty in ("sqlalchemy", "alembic", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def check_can_be_written(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("a").close()
+    except OSError as error:
+        raise SettingsError(
+            f"LOG_FILE is '{file}', which cannot be written ({error.strerror}); expected the path of a file."
+        ) from error
 
 
 class CloudFormatter(logging.Formatter):

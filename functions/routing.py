@@ -58,6 +58,7 @@ from functions.validation import shown, validated
 MAX_BODY_BYTES = 256 * 1024
 MAX_URL_LENGTH = 8 * 1024
 UNKNOWN_PATH = "Nothing has this path; /openapi.json lists what there is."
+ENDED_TOO_EARLY = "The body ended too early; send all of it."
 INTERNAL_ERROR = InternalError("Insignia failed; its log says why, under the request_id of this answer.")
 FRAMEWORK_ERRORS: Mapping[int | None, HttpError] = {
     400: BadRequest("This is not a valid HTTP request; look at its headers."),
@@ -276,6 +277,7 @@ class RequestBody:
     def __init__(self, request: flask.Request) -> None:
         self._headers = request.headers
         self._mimetype = request.mimetype
+        self._length = request.content_length  # None for chunks, whose end is marked
         self._stream = request.stream
         self._read = 0
         request.stream = io.BytesIO()
@@ -291,9 +293,11 @@ class RequestBody:
         try:
             content = b"".join(self._chunks())
         except Exception as error:  # each server has its own for a client that goes away or breaks its chunks
-            raise MalformedBody("The body ended too early; send all of it.") from error
+            raise MalformedBody(ENDED_TOO_EARLY) from error
         if len(content) > MAX_BODY_BYTES:
             raise BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES // 1024} KiB; send less.")
+        if len(content) < (self._length or 0):
+            raise MalformedBody(ENDED_TOO_EARLY)
         return content
 
     def discard(self) -> None:

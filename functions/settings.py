@@ -50,7 +50,10 @@ def read_environment() -> Mapping[str, str]:
         return os.environ
     from dotenv import dotenv_values
 
-    file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    try:
+        file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    except UnicodeDecodeError as error:
+        raise SettingsError(f".env cannot be read ({error.reason}); expected a text in UTF-8.") from None
     return file | os.environ
 
 
