@@ -43,7 +43,13 @@ WITH ending AS MATERIALIZED (
 UPDATE task_state s SET status = 'completed' FROM ending WHERE s.task_id = ending.task_id
 """)
 
-FORGET_THROTTLES = text("DELETE FROM throttled_destinations WHERE available_at <= statement_timestamp()")
+FORGET_THROTTLES = text("""
+WITH passed AS MATERIALIZED (
+    SELECT destination FROM throttled_destinations WHERE available_at <= statement_timestamp()
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM throttled_destinations t USING passed WHERE t.destination = passed.destination
+""")
 
 READ_BACKLOG = text("""
 SELECT slots.count + (
@@ -60,9 +66,11 @@ READ_NEXT = text("""
 SELECT extract(epoch FROM (
     SELECT min(next_run_at) FROM task_state WHERE status = 'active'
 ) - clock_timestamp())::float8, extract(epoch FROM (
-    SELECT min(available_at) FROM task_logs l JOIN task_state s USING (task_id)
+    SELECT min(retry_at) FROM task_logs l JOIN task_state s USING (task_id)
+        LEFT JOIN throttled_destinations t USING (destination),
+        LATERAL (SELECT greatest(l.available_at, t.available_at) AS retry_at) retry
     WHERE l.status = 'retrying' AND s.status = 'active'
-      AND available_at + make_interval(secs => timeout_seconds)
+      AND retry_at + make_interval(secs => timeout_seconds)
           <= statement_timestamp() + make_interval(secs => :seconds_left)
 ) - clock_timestamp())::float8
 """)
@@ -87,7 +95,7 @@ def sweep(connection: Connection) -> tuple[int, int]:
 def complete_tasks(connection: Connection) -> None:
     """Complete the tasks whose last slot was claimed and whose runs have ended.
 
-    A statement of its own after a settle: the rows that the settle has written are not in its own snapshot.
+    A statement of its own after a claim or a settle: what that has written is not in its own snapshot.
     """
     connection.execute(COMPLETE_TASKS)
 

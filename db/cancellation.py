@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, text
 
 from db.engine import compact_json
-from domain.misfire import stretch
+from domain.errors import InvalidInput
+from domain.misfire import MAX_COUNTED, Stretch, stretch
 from domain.slots import INSTANT, Timing
 
 CANCEL_WAITING_RUNS = text("""
@@ -47,10 +48,16 @@ def cancel_due_slots(
     now: datetime,
     reason: str,
 ) -> int:
-    """Record the slots up to `now` that will not run, one row a task: (task, revision, timing, first slot)."""
+    """Record the slots up to `now` that will not run, one row a task: (task, revision, timing, first slot).
+
+    All together are counted no further than one long stretch: their tasks are locked meanwhile.
+    """
     rows = []
     for task_id, revision, timing, slot in due:
-        slots = stretch(timing, slot, now + INSTANT)
+        try:
+            slots = stretch(timing, slot, now + INSTANT, MAX_COUNTED // len(due))
+        except InvalidInput:  # the schedule can no longer be computed, and the slot was due all the same
+            slots = Stretch(first=slot, last=slot, count=1, is_at_least=False)
         if slots is None:
             continue
         row = {"id": str(uuid4()), "task_id": str(task_id), "revision": revision, "slot": slot.isoformat()}

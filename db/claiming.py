@@ -43,13 +43,17 @@ SELECT coalesce(json_object_agg(id, definition), '{}') FROM (
 
 @dataclass(slots=True, kw_only=True)
 class Room:
-    """What a tick can start now: calls, calls to one destination, bytes of payload, and seconds for a call."""
+    """What a tick can start now: calls, calls to one destination, bytes of payload, and seconds for a call.
+
+    `has_last_chance`: no run is under way here that would end with one more lost lease, so one may begin.
+    """
 
     calls: int
     per_destination: int
     in_flight: Counter[str]
     payload_bytes: int
     max_timeout_seconds: int
+    has_last_chance: bool = True
 
     def parameters(self) -> dict[str, Any]:
         full = [one for one, calls in self.in_flight.items() if calls >= self.per_destination]
@@ -71,9 +75,13 @@ class Room:
 
 @dataclass(slots=True, kw_only=True)
 class Claimed:
-    """What a claim came to; `missed` and `skipped` count slots, `deactivated` uncomputable schedules."""
+    """What a claim came to; `missed` and `skipped` count slots, `deactivated` uncomputable schedules.
+
+    `taken`: how many of the rows that it had room for it has dealt with, whether or not they run.
+    """
 
     runs: list[ClaimedRun] = field(default_factory=list)
+    taken: int = 0
     missed: int = 0
     skipped: int = 0
     deactivated: int = 0

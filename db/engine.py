@@ -63,18 +63,33 @@ def make_engine(url: str, *, pool_size: int = 5, socket_timeout_seconds: float |
         if pool_size
         else {"poolclass": NullPool}
     )
+    connect_args: dict[str, Any] = {
+        "timeout": socket_timeout_seconds,
+        "application_name": "insignia",
+        "startup_params": SESSION,
+    }
+    if "unix_sock" in address.query:  # no TLS there, and pg8000 would read all certificates for it (40 ms)
+        connect_args["ssl_context"] = False
     engine = sqlalchemy.create_engine(
         address,
-        connect_args={
-            "timeout": socket_timeout_seconds,
-            "application_name": "insignia",
-            "startup_params": SESSION,
-        },
+        connect_args=connect_args,
         json_serializer=compact_json,
+        hide_parameters=True,
         **pool,
     )
+    event.listen(engine, "handle_error", hide_values)
     event.listen(engine, "handle_error", discard_connection_after_foreign_error)
     return engine
+
+
+def hide_values(context: ExceptionContext) -> None:
+    """Take the values of rows out of PostgreSQL's errors, because errors are logged (design/security.md, Secrets)."""
+    error = context.original_exception
+    if error.args and isinstance(error.args[0], dict):
+        error.args[0].pop("D", None)  # detail: "Failing row contains ..."
+        error.args[0].pop("W", None)  # context: "JSON data, line 1: ..."
+        if context.sqlalchemy_exception is not None:
+            context.sqlalchemy_exception.args = (str(error),)
 
 
 def discard_connection_after_foreign_error(context: ExceptionContext) -> None:

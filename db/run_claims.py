@@ -9,12 +9,20 @@ from db.claiming import MAY_BE_CLAIMED, Claimed, Room, claimed_run, read_definit
 from db.engine import compact_json
 from domain.run import LEASE_MARGIN_SECONDS, MAX_LOST_LEASES, ClaimedRun
 
+IS_DUE = f"""
+        status IN ('running', 'retrying') AND available_at <= statement_timestamp()
+        AND EXISTS (SELECT FROM task_state s WHERE s.task_id = l.task_id AND {MAY_BE_CLAIMED})"""
+
 LOCK_DUE_RUNS = text(f"""
-WITH run AS MATERIALIZED (
+WITH last_chance AS MATERIALIZED (
+    SELECT id FROM task_logs l
+    WHERE {IS_DUE} AND lost_leases + (status = 'running')::int = :max_lost_leases - 1 AND :has_last_chance
+    ORDER BY available_at LIMIT 1
+    FOR UPDATE SKIP LOCKED
+), run AS MATERIALIZED (
     SELECT id, task_id FROM task_logs l
-    WHERE status IN ('running', 'retrying') AND available_at <= statement_timestamp()
-      AND (status = 'retrying' OR lost_leases + 1 < :max_lost_leases)
-      AND EXISTS (SELECT FROM task_state s WHERE s.task_id = l.task_id AND {MAY_BE_CLAIMED})
+    WHERE {IS_DUE} AND (lost_leases + (status = 'running')::int < :max_lost_leases - 1
+        OR id = (SELECT id FROM last_chance))
     ORDER BY available_at LIMIT :limit
     FOR UPDATE SKIP LOCKED
 ), task AS MATERIALIZED (
@@ -69,11 +77,11 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     """Take up runs whose retry time has come or whose lease has ended, as many as there is room for.
 
     The task is locked with the run: a lock on the run alone would let it through after a deactivation that
-    has just been committed.
+    has just been committed. Of the runs that one more lost lease would end, only one is under way at a time:
+    the one that kills its processes must not take those with it that have died beside it.
     """
-    due = connection.execute(
-        LOCK_DUE_RUNS, room.parameters() | {"max_lost_leases": MAX_LOST_LEASES}
-    ).scalar_one()
+    limits = {"max_lost_leases": MAX_LOST_LEASES, "has_last_chance": room.has_last_chance}
+    due = connection.execute(LOCK_DUE_RUNS, room.parameters() | limits).scalar_one()
     if not due:
         return Claimed()
     definitions = read_definitions(connection, due)
@@ -91,7 +99,8 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
         for run_id, run in tasks.items()
     ]
     runs = connection.execute(CONTINUE_RUNS, {"claims": compact_json(claims)}).scalar_one()
-    return Claimed(runs=[claimed_run(tasks[run["id"]] | run, definitions[run["task_id"]]) for run in runs])
+    claimed = [claimed_run(tasks[run["id"]] | run, definitions[run["task_id"]]) for run in runs]
+    return Claimed(runs=claimed, taken=len(claimed))
 
 
 def release(connection: Connection, runs: Sequence[ClaimedRun], *, were_sent: bool) -> int:

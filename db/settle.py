@@ -5,6 +5,7 @@ repeated: what stands already is not written again (design/engine.md, Tick, 5). 
 results whose task somebody else holds just now come back as `deferred`.
 """
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from db.backlog import complete_tasks
 from db.cancellation import cancel_due_slots, cancel_waiting_runs
 from db.claiming import read_definitions, timing_of
-from db.engine import compact_json, sqlstate, unavailable_reason
+from db.engine import sqlstate, unavailable_reason
 from domain.run import Decision
 
 log = logging.getLogger(__name__)
@@ -83,13 +84,14 @@ SETTLE = text(
               AND settled.position > coalesce(last_success.position, -1)) AS failures,
         (array_agg(settled.status ORDER BY settled.position DESC))[1] AS last_status,
         (array_agg(execution_time ORDER BY settled.position DESC))[1] AS last_run_at,
-        (array_agg(reason ORDER BY settled.position DESC) FILTER (WHERE settled.status = 'failed'))[1] AS reason
+        (array_agg(reason ORDER BY is_gone DESC, settled.position DESC)
+            FILTER (WHERE settled.status = 'failed'))[1] AS reason
     FROM settled LEFT JOIN last_success USING (task_id)
     WHERE settled.status IN ('success', 'failed')
     GROUP BY task_id
 ), kept AS (
     SELECT folded.*, task.next_run_at AS slot, task.revision, clock.now, failed.in_a_row AS consecutive_failures,
-        task.status = 'active' AND (
+        task.status = 'active' AND task.next_run_at IS NOT NULL AND (
             is_gone OR failures > 0 AND coalesce(failed.in_a_row >= deactivate_after, false)) AS deactivates
     FROM folded JOIN task USING (task_id), clock, LATERAL (
         SELECT CASE WHEN succeeded THEN 0 ELSE task.consecutive_failures END + failures AS in_a_row
@@ -215,7 +217,8 @@ def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
 
 def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
     rows = [result_row(position, decision) for position, decision in enumerate(decisions)]
-    settled, changed = connection.execute(SETTLE, {"results": compact_json(rows)}).one()
+    # In ASCII: what cannot be encoded has to be refused by the database, not by the driver, which breaks at it.
+    settled, changed = connection.execute(SETTLE, {"results": json.dumps(rows)}).one()
     settlement = Settlement(disposals={UUID(run_id): Disposal(status) for run_id, status in settled.items()})
     deactivated = [task for task in changed if task["deactivates"]]
     if deactivated:
@@ -226,7 +229,7 @@ def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settl
     if len(settlement.disposals) < len(rows):
         unsettled = [row for row in rows if row["run_id"] not in settled]
         planned = {str(decision.run.id): decision.status for decision in decisions}
-        others = connection.execute(RECORD_UNSETTLED, {"results": compact_json(unsettled)}).scalar_one()
+        others = connection.execute(RECORD_UNSETTLED, {"results": json.dumps(unsettled)}).scalar_one()
         for run_id, disposal in others.items():
             settlement.disposals[UUID(run_id)] = Disposal(
                 planned[run_id] if disposal == "repeated" else disposal

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, text
 
+from db.backlog import complete_tasks
 from db.claiming import MAY_BE_CLAIMED, Claimed, Room, claimed_run, read_definitions, timing_of
 from db.engine import compact_json, transaction
 from domain.errors import InvalidInput
@@ -46,7 +47,8 @@ IS_DUE = (
 
 LOCK_DUE_TASKS = text(f"""
 SELECT coalesce(json_agg(due), '[]') FROM (
-    SELECT task_id, next_run_at AS slot, revision, destination, statement_timestamp() AS now FROM task_state s
+    SELECT task_id, next_run_at AS slot, revision, destination, is_catching_up, statement_timestamp() AS now
+    FROM task_state s
     WHERE {IS_DUE}
         AND next_run_at > statement_timestamp() - CAST(:long_late AS interval)
     ORDER BY next_run_at LIMIT :limit
@@ -56,7 +58,8 @@ SELECT coalesce(json_agg(due), '[]') FROM (
 
 READ_LONG_LATE_TASKS = text(f"""
 SELECT coalesce(json_agg(due), '[]') FROM (
-    SELECT task_id, next_run_at AS slot, revision, destination, statement_timestamp() AS now FROM task_state s
+    SELECT task_id, next_run_at AS slot, revision, destination, is_catching_up, statement_timestamp() AS now
+    FROM task_state s
     WHERE {IS_DUE}
         AND next_run_at <= statement_timestamp() - CAST(:long_late AS interval)
     ORDER BY next_run_at LIMIT :limit
@@ -210,7 +213,10 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
             rows.append(row | {"status": "cancelled", "slot": plan.task["slot"], "message": plan.fault})
             claimed.deactivated += 1
         elif slot is not None:
-            if plan.catch_up.waits and began_at:
+            if began_at and plan.task["is_catching_up"]:
+                continue
+            if began_at and plan.catch_up.waits:
+                claims.append(row | {"next_run_at": plan.task["slot"], "is_catching_up": True, "fault": None})
                 continue
             is_overlapping = definition["overlap_policy"] == OverlapPolicy.SKIP and began_at is not None
             if is_overlapping and datetime.fromisoformat(began_at) < slot:
@@ -238,9 +244,12 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
                 "fault": plan.fault,
             }
         )
+    claimed.taken = len(claims)
     started = connection.execute(
         BEGIN_RUNS, {"claims": compact_json(claims), "rows": compact_json(rows)}
     ).scalar_one()
+    if any(claim["next_run_at"] is None for claim in claims):
+        complete_tasks(connection)
     leases = {row["id"]: row.get("lease_id") for row in rows}
     for run_id, planned in begun.items():
         if run_id in started:

@@ -97,15 +97,15 @@ def _late_slots(timing: Timing, start: datetime, end: datetime) -> list[datetime
         reach *= 4
 
 
-def stretch(timing: Timing, first: datetime, end: datetime) -> Stretch | None:
-    """The slots in [first, end), where `first` is one of them if there are any."""
+def stretch(timing: Timing, first: datetime, end: datetime, most: int = MAX_COUNTED) -> Stretch | None:
+    """The slots in [first, end), where `first` is one of them if there are any; counted up to `most`."""
     if first >= end:
         return None
     counted = takewhile(lambda slot: slot < end, slots(timing, first))
     last, count = first, 1
-    for slot in islice(counted, MAX_COUNTED - 1):
+    for slot in islice(counted, most - 1):
         last, count = slot, count + 1
-    is_at_least = count == MAX_COUNTED and next(counted, None) is not None
+    is_at_least = count == most and next(counted, None) is not None
     if is_at_least:
         last = last_slot_before(timing, end, first) or last
     return Stretch(first=first, last=last, count=count, is_at_least=is_at_least)

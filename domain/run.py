@@ -78,6 +78,11 @@ class ClaimedRun:
     def retries_used(self) -> int:
         return self.number - 1 - self.lost_leases - self.throttles
 
+    @property
+    def is_last_chance(self) -> bool:
+        """Whether the next lost lease ends it: it may be what its processes have died of."""
+        return self.lost_leases + 1 >= MAX_LOST_LEASES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:

@@ -23,8 +23,8 @@ class Timing:
 
 def slots(timing: Timing, after: datetime) -> Iterator[datetime]:
     """The slots strictly after `after`, in order; raises InvalidSchedule or InvalidTimezone at the call."""
-    if timing.start_at is not None:
-        after = max(after, timing.start_at - INSTANT)
+    if timing.start_at is not None and timing.start_at > after:
+        after = timing.start_at - INSTANT
     if timing.schedule is not None:
         found = runs(timing.schedule, timing.timezone, after)
     else:

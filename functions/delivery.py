@@ -5,6 +5,7 @@ Why pycurl: docs/adr/0002-pycurl-for-the-calls.md.
 
 import heapq
 import io
+import math
 import selectors
 import socket
 import time
@@ -38,6 +39,9 @@ BACKSTOP_SECONDS = 10
 
 FROZEN_SECONDS = 5
 """A process that was away for so long does not send what it had claimed: its lease may be another's."""
+
+MAX_PAUSE_SECONDS = 1
+"""So that a pause of this length is told from a freeze."""
 
 TLS_ERRORS = {35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98}
 LIBCURL_TOO_LARGE = 100
@@ -88,6 +92,7 @@ class Deliveries:
     def __init__(self, egress: Egress) -> None:
         self._egress = egress
         self._driven_at = monotonic()
+        self._thawed_at = -math.inf
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -120,7 +125,7 @@ class Deliveries:
 
     def _begin(self, call: Call) -> None:
         curl = self._spare.pop() if self._spare else new_handle()
-        transfer = Transfer(call, curl, Dial(self._egress), self._is_frozen, self._lookups)
+        transfer = Transfer(call, curl, Dial(self._egress), self._was_frozen_since, self._lookups)
         refusal = self._egress.refusal_of_host(call.url.host)
         if refusal is None:
             try:
@@ -161,7 +166,7 @@ class Deliveries:
         while not self._finished and (now := monotonic()) < until and (self._transfers or self._waiting):
             overdue_at = self._deadlines[0][0] if self._deadlines else until
             wake_at = min(until, overdue_at, self._timer_at or until)
-            self._drive(max(0.0, wake_at - now))
+            self._drive(min(max(0.0, wake_at - now), MAX_PAUSE_SECONDS))
         finished, self._finished = self._finished, []
         return finished
 
@@ -213,10 +218,13 @@ class Deliveries:
         self._collect()
         self._end_overdue()
         self._admit_waiting()
-        self._driven_at = monotonic()
+        now = monotonic()
+        if now - self._driven_at > FROZEN_SECONDS:
+            self._thawed_at = now
+        self._driven_at = now
 
-    def _is_frozen(self) -> bool:
-        return monotonic() - self._driven_at > FROZEN_SECONDS
+    def _was_frozen_since(self, instant: float) -> bool:
+        return instant <= self._thawed_at or monotonic() - self._driven_at > FROZEN_SECONDS
 
     def _collect(self) -> None:
         remaining = 1
@@ -231,8 +239,10 @@ class Deliveries:
         now = monotonic()
         while self._deadlines and (self._deadlines[0][2].is_finished or self._deadlines[0][0] <= now):
             transfer = heapq.heappop(self._deadlines)[2]
-            if not transfer.is_finished:
-                self._finish(transfer, pycurl.E_OPERATION_TIMEDOUT)
+            if transfer.is_finished:
+                continue
+            is_unsent = not transfer.is_sent and self._was_frozen_since(transfer.started_at)
+            self._finish(transfer, pycurl.E_ABORTED_BY_CALLBACK if is_unsent else pycurl.E_OPERATION_TIMEDOUT)
 
     def _finish(self, transfer: "Transfer", code: int) -> None:
         self._lookups.ended(transfer.call.url.host, timed_out=code == pycurl.E_OPERATION_TIMEDOUT)
@@ -262,12 +272,17 @@ class Transfer:
     """One call on one handle, and what has been read of its answer."""
 
     def __init__(
-        self, call: Call, curl: pycurl.Curl, dial: Dial, is_frozen: Callable[[], bool], lookups: Lookups
+        self,
+        call: Call,
+        curl: pycurl.Curl,
+        dial: Dial,
+        was_frozen_since: Callable[[float], bool],
+        lookups: Lookups,
     ) -> None:
         self.call = call
         self.curl = curl
         self._dial = dial
-        self._is_frozen = is_frozen
+        self._was_frozen_since = was_frozen_since
         self._lookups = lookups
         self.started_at = monotonic()
         self.deadline = self.started_at + call.timeout_seconds
@@ -345,7 +360,7 @@ class Transfer:
         return self._dial.open(purpose, address)
 
     def _may_be_sent(self, *_: object) -> int:
-        if self._is_frozen():
+        if self._was_frozen_since(self.started_at):
             return pycurl.PREREQFUNC_ABORT
         self.is_sent = True
         return pycurl.PREREQFUNC_OK

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from uuid import UUID
 
 from db.backlog import read_backlog, seconds_until_next, sweep
@@ -120,6 +121,7 @@ class Tick:
         self._decisions: list[Decision] = []
         self._unsent: list[ClaimedRun] = []
         self._are_slots_waiting = False
+        self._is_turn_of_retries = False
         self._is_settle_failing = False
         self._fault: Unavailable | None = None
         self._summary = TickSummary()
@@ -148,12 +150,12 @@ class Tick:
         if not free or monotonic() < self._claims_at or not self._may_claim():
             return
         try:
-            retries = self._claim(claim_due_runs, math.ceil(free / 2))
-            slots = self._claim(claim_slots, free - retries)
-            slots += self._claim_long_late_slots(free - retries - slots)
-            if retries + slots < free:
-                retries += self._claim(claim_due_runs, free - retries - slots)
-            self._plan_next_claim(is_more_due=retries + slots == free)
+            self._is_turn_of_retries = not self._is_turn_of_retries
+            taken = self._claim(claim_due_runs, (free + self._is_turn_of_retries) // 2)
+            taken += self._claim(claim_slots, free - taken)
+            taken += self._claim_long_late_slots(free - taken)
+            taken += self._claim(claim_due_runs, free - taken)
+            self._plan_next_claim(taken, is_more_due=taken == free)
         except Unavailable as error:
             self._fault = error
             self._claims_at = self._retries_at = monotonic() + PAUSE_SECONDS
@@ -195,12 +197,19 @@ class Tick:
             deferred = [one for one in batch if settlement.disposals[one.run.id] is Disposal.DEFERRED]
             self._decisions = self._decisions[BATCH_ROWS:] + deferred
             self._settles_at = monotonic() + BATCH_SECONDS if self._decisions else math.inf
+            if self._are_slots_waiting or any(one.run.is_last_chance for one in batch):
+                # perhaps for the end of these runs
+                self._claims_at = self._retries_at = monotonic()
+            if deferred:
+                break
         if self._unsent:
             self._give_back()
 
     def summarise(self) -> TickSummary:
         """The summary, recorded as a row of `ticks`; the time that is left goes to removing deleted tasks' logs."""
         self._summary.unsettled = len(self._decisions) + len(self._unsent)
+        if self._summary.unsettled and self._fault is None:
+            self._fault = Unavailable("Results could not be recorded: their tasks stayed locked; try again.")
         with transaction(self._engine) as connection:
             self._summary.remaining = read_backlog(connection).due
             self._summary.duration_seconds = round(monotonic() - self._began_at, 3)
@@ -220,12 +229,14 @@ class Tick:
         return not self._is_settle_failing and monotonic() + LEAST_CALL_SECONDS <= self._ends_at
 
     def _claim(self, claim: Callable[[Connection, Room], Claimed], calls: int) -> int:
-        """Claim at most so many calls and start them; the number that were claimed."""
+        """Claim at most so many calls and start them; how many rows the claim has dealt with."""
+        if calls < 1:
+            return 0
         room, began_at = self._room(calls), monotonic()
         with transaction(self._engine) as connection:
             claimed = claim(connection, room)
         self._start(claimed, began_at)
-        return len(claimed.runs)
+        return claimed.taken
 
     def _claim_long_late_slots(self, calls: int) -> int:
         if calls < 1:
@@ -237,12 +248,14 @@ class Tick:
 
     def _room(self, calls: int) -> Room:
         in_flight = Counter(run.destination for run in self._runs.values())
+        unsettled = chain(self._runs.values(), (decision.run for decision in self._decisions))
         return Room(
             calls=calls,
             per_destination=self._limits.per_destination,
             in_flight=in_flight,
             payload_bytes=PAYLOAD_BYTES - sum(len(run.payload) for run in self._runs.values()),
             max_timeout_seconds=int(self._ends_at - monotonic() - SPARE_SECONDS),
+            has_last_chance=not any(run.is_last_chance for run in unsettled),
         )
 
     def _start(self, claimed: Claimed, began_at: float) -> None:
@@ -269,8 +282,12 @@ class Tick:
             self._settles_at = min(self._settles_at, monotonic() + BATCH_SECONDS)
         self._decisions.append(decide(run, attempt, random.random()))
 
-    def _plan_next_claim(self, *, is_more_due: bool) -> None:
-        """Look again at once, or when the next slot or retry is due; never busier than every 50 ms."""
+    def _plan_next_claim(self, taken: int, *, is_more_due: bool) -> None:
+        """Look again at once, or when the next slot or retry is due.
+
+        What is due and was not taken waits for a place or for the end of a run: it is looked for every 50 ms
+        while calls are in flight, and after the last of them for as long as that gets anywhere.
+        """
         now = monotonic()
         self._claims_at = self._retries_at = now
         self._are_slots_waiting = False
@@ -281,6 +298,8 @@ class Tick:
             self._are_slots_waiting = slot_seconds <= 0
             self._retries_at = now + max(retry_seconds, BATCH_SECONDS)
             self._claims_at = min(self._retries_at, now + max(slot_seconds, BATCH_SECONDS))
+            if self._are_slots_waiting and taken:
+                self._retries_at = self._claims_at
 
     def _expect_retry(self, decision: Decision) -> None:
         retry_at = monotonic() + (decision.delay_seconds or 0)

@@ -21,6 +21,21 @@ def url_of(cluster_url: str, database: str) -> str:
     return make_url(cluster_url).set(database=database).render_as_string(hide_password=False)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full-faults", action="store_true", help="the fault suite in full, not only a sample")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full_faults: runs with --full-faults only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--full-faults"):
+        full = [item for item in items if item.get_closest_marker("full_faults")]
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if item not in full]
+
+
 @pytest.fixture(scope="session")
 def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """The cluster's own connection, outside any transaction, for CREATE DATABASE and the like."""

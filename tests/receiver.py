@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -22,7 +22,8 @@ class Received:
         return json.loads(self.body)
 
 
-Answer = tuple[int, bytes]
+Answer = tuple[int, bytes] | tuple[int, bytes, Mapping[str, str]]
+"""Status, body, and headers of the answer's own."""
 
 
 class Receiver:
@@ -30,21 +31,30 @@ class Receiver:
 
     def __init__(self, answer: Callable[[Received], Answer] = lambda _: (200, b"ok")) -> None:
         self.requests: list[Received] = []
+        self.connections = 0
         self._changed = threading.Condition()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self) -> None:
+                receiver.connections += 1
+                super().setup()
+
             def do_POST(self) -> None:
                 length = int(self.headers.get("Content-Length", 0))
                 received = Received(self.command, self.path, dict(self.headers), self.rfile.read(length))
                 receiver._record(received)
-                status, body = answer(received)
+                status, body, *headers = answer(received)
                 self.send_response(status)
+                for name, value in headers[0].items() if headers else ():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            do_PUT = do_PATCH = do_GET = do_DELETE = do_POST  # noqa: N815 - the names that http.server asks for
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -1,7 +1,8 @@
 """Shorthand for tests of the engine on a real database."""
 
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from db.engine import transaction
 from db.run_claims import claim_due_runs
 from db.slot_claims import claim_slots
 from db.task_logs import list_task_logs
-from db.tasks import create_task, get_task
+from db.tasks import create_task, get_task, update_task
 from domain.run import ClaimedRun, TaskLog
 from domain.summary import TickSummary
 from domain.task import Task, TaskDefinition, TaskStatus
@@ -83,13 +84,27 @@ class Insignia:
             "UPDATE task_logs SET available_at = clock_timestamp() WHERE status IN ('running', 'retrying')"
         )
 
+    def update(self, task_id: UUID, status: TaskStatus | None = None, **changes: Any) -> Task:
+        with transaction(self.engine) as connection:
+            return update_task(connection, task_id, changes, status)
+
+    def now(self) -> datetime:
+        now: datetime = self.execute("SELECT clock_timestamp()").scalar_one()
+        return now
+
     def tick(
-        self, *, budget_seconds: float = 30, concurrency: int = 256, per_destination: int = 64
+        self,
+        *,
+        budget_seconds: float = 30,
+        concurrency: int = 256,
+        per_destination: int = 64,
+        egress: Egress = LOOPBACK,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> TickSummary:
         limits = Limits(
             budget_seconds=budget_seconds, concurrency=concurrency, per_destination=per_destination
         )
-        return run_tick(self.engine, LOOPBACK, limits)
+        return run_tick(self.engine, egress, limits, is_stopping=is_stopping)
 
 
 def room(calls: int) -> Room:

@@ -1,0 +1,131 @@
+"""A slot whose task still has a run under way."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from db.engine import transaction
+from db.slot_claims import claim_slots
+from domain.run import RunStatus
+from domain.task import OverlapPolicy, Task
+from tests.integration.conftest import Insignia, assert_adds_up, room
+from tests.receiver import Receiver
+
+NOWHERE = "http://127.0.0.1:9/"
+
+RUNS_BEGIN_WITH_THEIR_SLOT = """
+CREATE FUNCTION begin_with_slot() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN NEW.execution_time := NEW.scheduled_for; RETURN NEW; END'
+"""
+ON_INSERT = "CREATE TRIGGER early BEFORE INSERT ON task_logs FOR EACH ROW EXECUTE FUNCTION begin_with_slot()"
+TWO_SLOTS_ARE_DUE = "UPDATE task_state SET next_run_at = clock_timestamp() - interval '61 seconds'"
+
+
+def create_with_run_under_way(insignia: Insignia, url: str, **fields: Any) -> Task:
+    """A task with a slot that is due now, and a run that began with an earlier slot."""
+    task = insignia.create_due(url, **fields)
+    assert len(insignia.claim()) == 1
+    insignia.execute("UPDATE task_logs SET execution_time = scheduled_for WHERE task_id = :id", id=task.id)
+    insignia.execute("UPDATE task_state SET next_run_at = clock_timestamp() WHERE task_id = :id", id=task.id)
+    return insignia.task(task.id)
+
+
+def let_wait_for_retry(insignia: Insignia, task: Task) -> None:
+    insignia.execute(
+        "UPDATE task_logs SET status = 'retrying', available_at = clock_timestamp() + interval '1 hour'"
+        " WHERE task_id = :id AND status = 'running'",
+        id=task.id,
+    )
+
+
+@pytest.mark.parametrize("status", [RunStatus.RUNNING, RunStatus.RETRYING])
+def test_skip_writes_a_skipped_row_while_an_earlier_run_is_under_way(
+    insignia: Insignia, status: RunStatus
+) -> None:
+    with Receiver() as receiver:
+        task = create_with_run_under_way(insignia, receiver.url)
+        if status is RunStatus.RETRYING:
+            let_wait_for_retry(insignia, task)
+        summary = insignia.tick()
+    assert receiver.requests == []
+    skipped, live = insignia.logs(task.id)
+    assert (skipped.status, live.status) == (RunStatus.SKIPPED, status)
+    assert skipped.scheduled_for == skipped.execution_time == task.next_run_at
+    assert (skipped.attempts, skipped.retry_count, skipped.missed_count) == ([], 0, None)
+    assert skipped.finished_at is not None
+    assert skipped.message is not None
+    assert skipped.message.startswith("Skipped: ")
+    state = insignia.task(task.id)
+    assert (state.status, state.consecutive_failures, state.last_run_at) == ("active", 0, None)
+    assert state.next_run_at is not None
+    assert task.next_run_at is not None
+    assert state.next_run_at > task.next_run_at
+    assert (summary.due, summary.skipped, summary.started, summary.remaining) == (1, 1, 0, 0)
+    assert_adds_up(summary)
+
+
+@pytest.mark.parametrize("status", [RunStatus.RUNNING, RunStatus.RETRYING])
+def test_allow_runs_beside_an_earlier_run(insignia: Insignia, status: RunStatus) -> None:
+    with Receiver() as receiver:
+        task = create_with_run_under_way(insignia, receiver.url, overlap_policy=OverlapPolicy.ALLOW)
+        if status is RunStatus.RETRYING:
+            let_wait_for_retry(insignia, task)
+        summary = insignia.tick()
+    assert [log.status for log in insignia.logs(task.id)] == [RunStatus.SUCCESS, status]
+    assert (summary.skipped, summary.succeeded) == (0, 1)
+
+
+def test_a_run_that_has_ended_is_in_nobodys_way(insignia: Insignia) -> None:
+    with Receiver() as receiver:
+        task = create_with_run_under_way(insignia, receiver.url)
+        insignia.execute(
+            "UPDATE task_logs SET status = 'failed', available_at = NULL, finished_at = clock_timestamp()"
+        )
+        assert insignia.tick().succeeded == 1
+    assert insignia.logs(task.id)[0].status is RunStatus.SUCCESS
+
+
+def test_a_run_that_began_after_the_slot_does_not_skip_it(insignia: Insignia) -> None:
+    with Receiver() as receiver:
+        task = create_with_run_under_way(insignia, receiver.url)
+        insignia.execute("UPDATE task_logs SET execution_time = clock_timestamp()")
+        summary = insignia.tick()
+    assert (summary.succeeded, summary.skipped) == (1, 0)
+    assert insignia.logs(task.id)[0].status is RunStatus.SUCCESS
+
+
+def test_the_runs_of_other_tasks_are_in_nobodys_way(insignia: Insignia) -> None:
+    with Receiver() as receiver:
+        create_with_run_under_way(insignia, receiver.url)
+        other = insignia.create_due(receiver.url)
+        insignia.tick()
+    assert [log.status for log in insignia.logs(other.id)] == ["success"]
+
+
+def test_a_claim_sees_the_run_that_another_claim_has_just_committed(insignia: Insignia) -> None:
+    insignia.execute(RUNS_BEGIN_WITH_THEIR_SLOT)
+    insignia.execute(ON_INSERT)
+    task = insignia.create(NOWHERE, schedule="* * * * *")
+    insignia.execute(TWO_SLOTS_ARE_DUE)
+    with transaction(insignia.engine) as connection:
+        assert len(claim_slots(connection, room(10)).runs) == 1
+        assert insignia.claim() == []  # held by the first, so left alone
+    assert insignia.claim() == []
+    assert [log.status for log in insignia.logs(task.id)] == ["skipped", "running"]
+
+
+def test_claims_at_once_never_start_two_runs_of_a_task(insignia: Insignia) -> None:
+    insignia.execute(RUNS_BEGIN_WITH_THEIR_SLOT)
+    insignia.execute(ON_INSERT)
+    for _ in range(40):
+        insignia.create(NOWHERE, schedule="* * * * *")
+    insignia.execute(TWO_SLOTS_ARE_DUE)
+    with ThreadPoolExecutor(4) as pool:
+        claims = [pool.submit(insignia.claim, 5) for _ in range(60)]
+        claimed = [run.task_id for claim in claims for run in claim.result()]
+    assert len(claimed) == len(set(claimed)) == 40
+    statuses = Counter(log.status for log in insignia.logs())
+    assert statuses[RunStatus.RUNNING] == 40
+    assert statuses.keys() == {RunStatus.RUNNING, RunStatus.SKIPPED}

@@ -1,0 +1,360 @@
+"""Who is called when not all can be: places, fairness, what is given back, and results that cannot be written."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from db.claiming import Claimed, Room
+from db.slot_claims import claim_slots
+from domain.attempt import Attempt
+from domain.errors import Unavailable
+from domain.run import ClaimedRun, Decision, RunStatus, decide
+from domain.task import TaskStatus
+from functions.delivery import monotonic
+from functions.egress import Egress
+from tests.integration.conftest import Insignia, assert_adds_up
+from tests.receiver import Answer, Received, Receiver
+
+PATIENCE = 10
+"""Seconds after which a test has failed that waits for something that does not come."""
+
+
+class Crowd:
+    """Answers calls only once `number` of them are there together (or have been); knows the most there were."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.most = 0
+        self._present = 0
+        self._changed = threading.Condition()
+
+    def __call__(self, _: Received) -> Answer:
+        with self._changed:
+            self._present += 1
+            self.most = max(self.most, self._present)
+            self._changed.notify_all()
+            came_together = self._changed.wait_for(lambda: self.most >= self.number, PATIENCE)
+            self._present -= 1
+        return (200 if came_together else 500), b""
+
+
+def test_a_destination_has_its_places_and_others_have_theirs(insignia: Insignia) -> None:
+    crowd, others_done = Crowd(3), threading.Event()
+
+    def hang(request: Received) -> Answer:
+        others_done.wait(PATIENCE)
+        return crowd(request)
+
+    with Receiver(hang) as sick, Receiver() as healthy:
+        for _ in range(10):
+            insignia.create(sick.url)
+        insignia.make_due(ago=timedelta(minutes=1))  # older, so first in the queue
+        for _ in range(5):
+            insignia.create_due(healthy.url)
+
+        def end_when_all_are_served() -> None:
+            healthy.wait_for(5, PATIENCE)
+            others_done.set()
+
+        watcher = threading.Thread(target=end_when_all_are_served)
+        watcher.start()
+        summary = insignia.tick(concurrency=8, per_destination=3)
+        watcher.join()
+    assert others_done.is_set()
+    assert crowd.most == 3
+    assert (summary.succeeded, summary.remaining) == (15, 0)
+    assert_adds_up(summary)
+
+
+def test_concurrency_bounds_the_calls_to_all_destinations(insignia: Insignia) -> None:
+    crowd = Crowd(4)
+    with Receiver(crowd) as one, Receiver(crowd) as another:
+        for _ in range(5):
+            insignia.create(one.url)
+            insignia.create(another.url)
+        insignia.make_due()
+        summary = insignia.tick(concurrency=4)
+    assert crowd.most == 4
+    assert summary.succeeded == 10
+
+
+def test_payloads_in_flight_are_bounded_but_a_large_one_goes_alone(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("functions.tick.PAYLOAD_BYTES", 1000)
+    crowd = Crowd(2)
+    with Receiver(crowd) as receiver:
+        for _ in range(5):
+            insignia.create(receiver.url, payload="x" * 400)
+        insignia.make_due()
+        assert insignia.tick().succeeded == 5
+    assert crowd.most == 2
+    alone = Crowd(1)
+    with Receiver(alone) as receiver:
+        for size in (1500, 400, 1500, 400):
+            insignia.create_due(receiver.url, payload="x" * size)
+        assert insignia.tick().succeeded == 4
+    assert alone.most <= 2
+
+
+def test_a_call_whose_deadline_does_not_fit_into_the_budget_is_left(insignia: Insignia) -> None:
+    with Receiver() as receiver:
+        long = insignia.create_due(receiver.url, timeout_seconds=20)
+        short = insignia.create_due(receiver.url, timeout_seconds=5)
+        summary = insignia.tick(budget_seconds=12)
+        assert [log.task_id for log in insignia.logs()] == [short.id]
+        assert insignia.task(long.id).next_run_at == long.next_run_at
+        assert (summary.due, summary.succeeded, summary.remaining) == (2, 1, 1)
+        assert insignia.tick(budget_seconds=23).succeeded == 1
+
+
+@pytest.mark.parametrize("places", [1, 4])
+def test_retries_and_slots_share_the_places(insignia: Insignia, places: int) -> None:
+    with Receiver() as receiver:
+        for _ in range(8):
+            insignia.create(receiver.url)
+        insignia.make_due()
+        assert len(insignia.claim()) == 8
+        insignia.end_leases_and_waits()
+        for _ in range(8):
+            insignia.create_due(receiver.url)
+        summary = insignia.tick(concurrency=places)
+    are_retries = [request.headers["X-Insignia-Attempt"] == "2" for request in receiver.requests]
+    assert (len(are_retries), sum(are_retries), summary.succeeded) == (16, 8, 16)
+    assert sum(are_retries[:8]) in {3, 4, 5}
+
+
+class FrozenOnce:
+    """A claim after which the process is frozen for 6 s, the first time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        monkeypatch.setattr("functions.tick.monotonic", lambda: monotonic() + self.seconds)
+        monkeypatch.setattr("functions.tick.claim_slots", self.claim)
+
+    def claim(self, connection: Connection, room: Room) -> Claimed:
+        claimed = claim_slots(connection, room)
+        if claimed.runs:
+            self.seconds = 6.0
+        return claimed
+
+
+def test_a_claim_that_is_older_than_5_s_is_given_back_unsent(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(request: Received) -> Answer:
+        ids.append(str(insignia.logs(task.id)[0].id))
+        return 200, b""
+
+    ids: list[str] = []
+    with Receiver(look) as receiver:
+        task = insignia.create_due(receiver.url)
+        frozen = FrozenOnce(monkeypatch)
+        summary = insignia.tick()
+    assert frozen.seconds
+    (request,) = receiver.requests
+    (log,) = insignia.logs(task.id)
+    assert [request.headers["webhook-id"]] == ids == [str(log.id)]
+    assert request.headers["X-Insignia-Attempt"] == "1"
+    assert (log.status, log.retry_count) == ("success", 0)
+    assert [attempt["outcome"] for attempt in log.attempts] == ["success"]
+    assert insignia.execute("SELECT lost_leases FROM task_logs").scalar_one() == 0
+    assert (summary.started, summary.succeeded, summary.unsettled) == (1, 1, 0)
+    assert_adds_up(summary)
+
+
+def test_what_was_given_back_waits_for_the_next_tick_if_there_is_no_time(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Receiver() as receiver:
+        task = insignia.create_due(receiver.url)
+        with monkeypatch.context() as patch:
+            FrozenOnce(patch)
+            summary = insignia.tick(budget_seconds=14)
+        (log,) = insignia.logs(task.id)
+        assert (log.status, log.attempts, log.retry_count) == (RunStatus.RETRYING, [], 0)
+        assert receiver.requests == []
+        assert (summary.started, summary.remaining, summary.unsettled) == (0, 1, 0)
+        assert insignia.tick().succeeded == 1
+    assert receiver.requests[0].headers["webhook-id"] == str(log.id)
+    assert receiver.requests[0].headers["X-Insignia-Attempt"] == "1"
+
+
+@contextmanager
+def hanging_receiver(on_call: Callable[[], None]) -> Iterator[Receiver]:
+    """It answers nobody before its end."""
+    over = threading.Event()
+
+    def hang(_: Received) -> Answer:
+        on_call()
+        over.wait(PATIENCE)
+        return 200, b""
+
+    with Receiver(hang) as receiver:
+        try:
+            yield receiver
+        finally:
+            over.set()
+
+
+def test_sigterm_gives_back_what_has_no_answer_in_time(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("functions.tick.STOP_SECONDS", 0.3)
+    stopping = threading.Event()
+    with hanging_receiver(stopping.set) as receiver:
+        task = insignia.create_due(receiver.url)
+        began_at = time.monotonic()
+        summary = insignia.tick(is_stopping=stopping.is_set)
+        assert 0.3 <= time.monotonic() - began_at < 5
+    (log,) = insignia.logs(task.id)
+    assert (log.status, log.finished_at) == ("retrying", None)
+    assert [attempt["outcome"] for attempt in log.attempts] == ["unknown"]
+    assert insignia.execute("SELECT available_at <= clock_timestamp() FROM task_logs").scalar_one()
+    assert (summary.started, summary.retrying, summary.remaining) == (1, 1, 1)
+    assert_adds_up(summary)
+
+    with Receiver() as receiver:
+        insignia.update(task.id, webhook_url=receiver.url)
+        assert insignia.tick().succeeded == 1
+    (request,) = receiver.requests
+    assert request.headers["webhook-id"] == str(log.id)
+    assert request.headers["X-Insignia-Attempt"] == "2"
+
+
+def test_sigterm_lets_calls_finish_and_claims_nothing_more(insignia: Insignia) -> None:
+    stopping, is_noticed = threading.Event(), threading.Event()
+
+    def is_stopping() -> bool:
+        if stopping.is_set():
+            is_noticed.set()
+        return stopping.is_set()
+
+    def answer_after_sigterm(_: Received) -> Answer:
+        insignia.make_due(late.id)
+        stopping.set()
+        is_noticed.wait(PATIENCE)
+        return 200, b""
+
+    with Receiver(answer_after_sigterm) as receiver:
+        late = insignia.create(receiver.url)
+        task = insignia.create_due(receiver.url)
+        began_at = time.monotonic()
+        summary = insignia.tick(is_stopping=is_stopping)
+    assert time.monotonic() - began_at < 5
+    assert [(log.task_id, log.status) for log in insignia.logs()] == [(task.id, "success")]
+    assert (summary.started, summary.succeeded, summary.remaining) == (1, 1, 1)
+
+
+def test_sigterm_before_the_first_claim_leaves_everything_to_others(insignia: Insignia) -> None:
+    with Receiver() as receiver:
+        insignia.create_due(receiver.url)
+        summary = insignia.tick(is_stopping=lambda: True)
+    assert receiver.requests == []
+    assert insignia.logs() == []
+    assert (summary.due, summary.started, summary.remaining) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_blocked_address_is_a_failed_attempt_and_no_connection(insignia: Insignia, host: str) -> None:
+    with Receiver() as receiver:
+        task = insignia.create_due(receiver.url.replace("127.0.0.1", host))
+        summary = insignia.tick(egress=Egress())
+    assert receiver.requests == []
+    assert receiver.connections == 0
+    (log,) = insignia.logs(task.id)
+    assert (log.status, log.error, log.http_status) == ("failed", "blocked", None)
+    assert [(one["outcome"], one["error"]) for one in log.attempts] == [("failed", "blocked")]
+    assert log.message is not None
+    assert "loopback" in log.message
+    assert (summary.started, summary.failed) == (1, 1)
+
+
+BAD_RESULTS = [
+    pytest.param({"response_excerpt": "a NUL \0"}, id="NUL"),
+    pytest.param({"http_status": 99_999}, id="http_status"),
+    pytest.param({"response_excerpt": "half a character \ud800"}, id="surrogate"),
+]
+
+
+@pytest.mark.parametrize("bad", BAD_RESULTS)
+def test_a_result_that_cannot_be_written_ends_alone_as_our_error(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch, bad: Mapping[str, Any]
+) -> None:
+    def decide_badly(run: ClaimedRun, attempt: Attempt, jitter: float) -> Decision:
+        return decide(run, replace(attempt, **bad) if run.task_name == "Bad" else attempt, jitter)
+
+    monkeypatch.setattr("functions.tick.decide", decide_badly)
+    crowd = Crowd(3)  # so that the three end in one batch
+    with Receiver(crowd) as receiver:
+        tasks = [insignia.create(receiver.url, name=name) for name in ("Good", "Bad", "Good too")]
+        insignia.make_due()
+        summary = insignia.tick()
+        statuses = [insignia.logs(task.id)[0].status for task in tasks]
+        assert statuses == ["success", "failed", "success"]
+        (log,) = insignia.logs(tasks[1].id)
+        assert log.message == "Failed: Insignia could not record the answer; its log says why."
+        assert [attempt["outcome"] for attempt in log.attempts] == ["failed"]
+        assert log.finished_at is not None
+        state = insignia.task(tasks[1].id)
+        assert (state.status, state.consecutive_failures) == (TaskStatus.ACTIVE, 0)
+        assert (summary.started, summary.succeeded, summary.failed, summary.unsettled) == (3, 2, 1, 0)
+        assert_adds_up(summary)
+        insignia.make_due()
+        assert insignia.tick().due in {0, 3}  # the connection is as good as before
+
+
+def test_a_result_whose_task_is_locked_keeps_nobody_waiting_and_is_not_lost(insignia: Insignia) -> None:
+    others_settled = threading.Event()
+    with Receiver() as receiver, insignia.engine.connect() as holder:
+
+        def hold(_: Received) -> Answer:
+            holder.execute(text("SELECT FROM task_state WHERE task_id = :id FOR UPDATE"), {"id": locked.id})
+            return 200, b""
+
+        with Receiver(hold) as locking:
+            locked = insignia.create_due(locking.url)
+            other = insignia.create_due(receiver.url)
+
+            def let_go() -> None:
+                receiver.wait_for(1)
+                while insignia.logs(other.id)[0].status is not RunStatus.SUCCESS:
+                    others_settled.wait(0.01)
+                others_settled.set()
+                locking.wait_for(1)
+                holder.rollback()
+
+            watcher = threading.Thread(target=let_go)
+            watcher.start()
+            summary = insignia.tick()
+            watcher.join()
+    assert (summary.succeeded, summary.unsettled) == (2, 0)
+    assert insignia.logs(locked.id)[0].status is RunStatus.SUCCESS
+
+
+def test_a_result_that_stays_unsettled_is_a_503_and_an_unknown_attempt_later(insignia: Insignia) -> None:
+    with insignia.engine.connect() as holder:
+
+        def hold(_: Received) -> Answer:
+            holder.execute(text("SELECT FROM task_state FOR UPDATE"))
+            return 200, b""
+
+        with Receiver(hold) as receiver:
+            task = insignia.create_due(receiver.url, timeout_seconds=1)
+            with pytest.raises(Unavailable, match="could not be recorded"):
+                insignia.tick(budget_seconds=3.2)
+            holder.rollback()
+    row = insignia.execute("SELECT started, succeeded, unsettled FROM ticks").one()
+    assert tuple(row) == (1, 0, 1)
+    insignia.end_leases_and_waits()
+    with Receiver() as receiver:
+        insignia.update(task.id, webhook_url=receiver.url)
+        insignia.tick()
+    assert [one["outcome"] for one in insignia.logs(task.id)[0].attempts] == ["unknown", "success"]
