@@ -2,7 +2,7 @@
 
 A claim takes only rows that nobody holds (SKIP LOCKED), so that any number of ticks may run at once and none
 waits for another. Instants: statement_timestamp() in WHERE, where the index needs it, clock_timestamp() for
-leases (design/engine.md, Tick).
+leases (docs/engine.md, Tick).
 """
 
 from collections import Counter

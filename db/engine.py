@@ -1,13 +1,15 @@
 """Connections to PostgreSQL: one engine, its session settings, and what its errors mean."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -77,13 +79,22 @@ def make_engine(url: str, *, pool_size: int = 5, socket_timeout_seconds: float |
         hide_parameters=True,
         **pool,
     )
+    engine.dialect.do_ping = partial(answers, engine.dialect.do_ping)  # type: ignore[method-assign]
     event.listen(engine, "handle_error", hide_values)
     event.listen(engine, "handle_error", discard_connection_after_foreign_error)
     return engine
 
 
+def answers(ping: Callable[[DBAPIConnection], bool], connection: DBAPIConnection) -> bool:
+    """Whether a pooled connection is alive: pool_pre_ping knows the driver's errors only, and a reset is none."""
+    try:
+        return ping(connection)
+    except OSError:
+        return False
+
+
 def hide_values(context: ExceptionContext) -> None:
-    """Take the values of rows out of PostgreSQL's errors, because errors are logged (design/security.md, Secrets)."""
+    """Take the values of rows out of PostgreSQL's errors, because errors are logged (SECURITY.md)."""
     error = context.original_exception
     if error.args and isinstance(error.args[0], dict):
         error.args[0].pop("D", None)  # detail: "Failing row contains ..."
@@ -97,7 +108,7 @@ def discard_connection_after_foreign_error(context: ExceptionContext) -> None:
 
     pg8000 that raises in the middle of the protocol (a lone surrogate, say) leaves a connection that
     answers each query with the previous query's result, and pool_pre_ping does not notice
-    (design/facts.md).
+    (tests/integration/test_engine.py shows it).
     """
     assert context.dialect.dbapi is not None
     if not isinstance(context.original_exception, context.dialect.dbapi.Error):
@@ -145,5 +156,5 @@ def sqlstate(error: DBAPIError) -> str | None:
 
 
 def compact_json(value: Any) -> str:
-    """JSON as it is stored and sent: compact, UTF-8, key order kept (design/api.md, Task fields)."""
+    """JSON as it is stored and sent: compact, UTF-8, key order kept."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

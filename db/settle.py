@@ -1,14 +1,14 @@
 """Statements by which a tick records what came of its attempts.
 
 A settle is fenced by the attempt's lease, decides deactivation on the locked row of the task, and may be
-repeated: what stands already is not written again (design/engine.md, Tick, 5). It waits for no row lock:
+repeated: what stands already is not written again (docs/engine.md, Tick, 5). It waits for no row lock:
 results whose task somebody else holds just now come back as `deferred`.
 """
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -187,7 +187,7 @@ class Settlement:
     """The disposal of each run; tasks deactivated; waiting runs and due slots cancelled with them."""
 
     disposals: dict[UUID, Disposal]
-    deactivated: int = 0
+    deactivated: set[UUID] = field(default_factory=set)
     cancelled: int = 0
 
 
@@ -210,7 +210,7 @@ def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
     for decision in decisions:
         one = settle(connection, [decision])
         settlement.disposals |= one.disposals
-        settlement.deactivated += one.deactivated
+        settlement.deactivated |= one.deactivated
         settlement.cancelled += one.cancelled
     return settlement
 
@@ -222,7 +222,7 @@ def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settl
     settlement = Settlement(disposals={UUID(run_id): Disposal(status) for run_id, status in settled.items()})
     deactivated = [task for task in changed if task["deactivates"]]
     if deactivated:
-        settlement.deactivated = len(deactivated)
+        settlement.deactivated = {UUID(task["task_id"]) for task in deactivated}
         settlement.cancelled = cancel_with_deactivation(connection, deactivated)
     if len(deactivated) < len(changed):
         complete_tasks(connection)

@@ -1,7 +1,7 @@
 """Statements by which a tick claims slots: each claim is one short transaction, set-based.
 
 Live runs and definitions are read in statements after the one that locks: joined to it, they would come from
-the snapshot before the lock (design/engine.md, Tick and Overlap).
+the snapshot before the lock (docs/engine.md, Tick and Overlap).
 """
 
 import time

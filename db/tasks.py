@@ -86,7 +86,7 @@ def update_task(
 ) -> Task:
     """Apply a user's changes (fields of TaskDefinition, and the status); raises NotFound, InvalidInput.
 
-    design/engine.md, Schedule: the next run is recomputed from now only when its timing or its status
+    docs/engine.md, Schedule: the next run is recomputed from now only when its timing or its status
     really changes, and slots that were due and unclaimed then are recorded as `cancelled`.
     """
     lock_state(connection, task_id)

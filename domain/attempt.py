@@ -11,7 +11,7 @@ PHRASES = {int(status): status.phrase for status in HTTPStatus}
 
 
 class AttemptError(StrEnum):
-    """Why a call failed; design/api.md, Task-log fields."""
+    """Why a call failed."""
 
     DNS = "dns"
     CONNECT = "connect"

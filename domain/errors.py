@@ -20,7 +20,7 @@ class InvalidInput(InsigniaError, ValueError):
 
 
 class InvalidSchedule(InvalidInput):
-    """Not a schedule of the grammar in design/engine.md, Schedule."""
+    """Not a schedule of the grammar in docs/engine.md, Schedule."""
 
 
 class InvalidTimezone(InvalidInput):

@@ -1,4 +1,4 @@
-"""What becomes of slots that are found late (design/engine.md, Missed slots)."""
+"""What becomes of slots that are found late (docs/engine.md, Missed slots)."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

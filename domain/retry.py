@@ -1,4 +1,4 @@
-"""When a failed attempt is repeated (design/engine.md, Retries)."""
+"""When a failed attempt is repeated (docs/engine.md, Retries)."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def is_transient(http_status: int | None) -> bool:
 def retry_delay_seconds(retry: int, jitter: float) -> float:
     """Wait before retry number `retry` (from 1): 1, 2, 4, 8 s ... at most 300 s, and never less.
 
-    `jitter` in [0, 1) adds up to 10 % (design/engine.md, Retries); the caller draws it.
+    `jitter` in [0, 1) adds up to 10 % (docs/engine.md, Retries); the caller draws it.
     """
     delay = min(FIRST_DELAY_SECONDS * 2.0 ** min(retry - 1, 30), MAX_DELAY_SECONDS)
     return delay * (1 + MAX_JITTER * jitter)

@@ -19,7 +19,7 @@ MAX_LOST_LEASES = 3
 
 
 class RunStatus(StrEnum):
-    """design/engine.md, Statuses of a run."""
+    """docs/engine.md, Statuses of a run."""
 
     RUNNING = "running"
     RETRYING = "retrying"
@@ -112,7 +112,7 @@ class Decision:
 
 
 def decide(run: ClaimedRun, attempt: Attempt, jitter: float) -> Decision:
-    """End the run or let it be retried (design/engine.md, Retries and Deactivation).
+    """End the run or let it be retried (docs/engine.md, Retries and Deactivation).
 
     A Retry-After is waited for without using up a retry, ten times a run. A run whose last answer was 429 does
     not count towards deactivation: shared egress addresses are throttled through no fault of the task.
@@ -178,7 +178,7 @@ def sentence(clause: str) -> str:
 class TaskLog:
     """The record of a run, as db/ reads it and the API shows it; instants are aware, in UTC.
 
-    `attempts` are JSON objects with the keys of design/api.md, Task-log fields.
+    `attempts` are JSON objects with the fields of functions/schemas.py, Attempt.
     """
 
     id: UUID

@@ -8,7 +8,7 @@ class TickSummary:
     """Counts of one tick. Every run that the tick took up stands in exactly one of its ends:
 
     started = succeeded + failed + retrying + throttled + cancelled + late + unsettled
-    (design/engine.md, I5). `due` is what was due at its start, `remaining` what was due at its end.
+    `due` is what was due at its start, `remaining` what was due at its end.
     """
 
     due: int = 0

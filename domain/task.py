@@ -43,7 +43,7 @@ class Method(StrEnum):
 
 
 class MisfirePolicy(StrEnum):
-    """What becomes of slots that are found more than 120 s late (design/engine.md, Missed slots)."""
+    """What becomes of slots that are found more than 120 s late (docs/engine.md, Missed slots)."""
 
     RUN_ONCE = "run_once"
     SKIP = "skip"

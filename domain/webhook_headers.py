@@ -1,4 +1,4 @@
-"""The headers a user may add to the calls of a task (design/security.md, User headers)."""
+"""The headers a user may add to the calls of a task (SECURITY.md)."""
 
 import re
 from collections.abc import Mapping

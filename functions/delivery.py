@@ -391,7 +391,7 @@ def blocked(refusal: str) -> str:
 
 
 def new_handle() -> pycurl.Curl:
-    """A handle with all that is the same for every call (design/security.md, Egress)."""
+    """A handle with all that is the same for every call (SECURITY.md)."""
     curl = pycurl.Curl()
     for option, value in (
         (pycurl.NOSIGNAL, 1),

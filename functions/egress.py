@@ -1,4 +1,4 @@
-"""Which addresses may be called: the guard against calls to our own network (SSRF; design/security.md, Egress).
+"""Which addresses may be called: the guard against calls to our own network (SSRF; SECURITY.md).
 
 The decision is made where it cannot be circumvented: when a call connects, on the very address that is dialled.
 """

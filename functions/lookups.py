@@ -1,6 +1,6 @@
 """Which calls may look up their host now.
 
-libcurl resolves names on few threads, and names that get no answer would hold up all others (design/engine.md,
+libcurl resolves names on few threads, and names that get no answer would hold up all others (docs/engine.md,
 Deadlines and limits): only so many hosts are looked up at once, and those whose last look-up got no answer have
 places of their own.
 """

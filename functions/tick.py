@@ -1,4 +1,4 @@
-"""The story of a tick: claim -> deliver -> decide -> settle -> summarise (design/engine.md, Tick).
+"""The story of a tick: claim -> deliver -> decide -> settle -> summarise (docs/engine.md, Tick).
 
 PostgreSQL is the only truth: a tick that dies leaves leases that end, and the next one takes over. No
 transaction is open during a call, and any number of ticks may run at once.
@@ -333,7 +333,7 @@ class Tick:
 
     def _count(self, batch: list[Decision], settlement: Settlement) -> None:
         summary = self._summary
-        summary.deactivated += settlement.deactivated
+        summary.deactivated += len(settlement.deactivated)
         summary.started += settlement.cancelled
         summary.cancelled += settlement.cancelled
         for decision in batch:
@@ -355,12 +355,14 @@ class Tick:
                 case Disposal.DEFERRED:
                     continue
             log_delivery(decision, settlement.disposals[decision.run.id])
+            if decision.run.task_id in settlement.deactivated:
+                log_deactivation(decision)
 
 
 def call_of(run: ClaimedRun) -> Call:
-    """The HTTP request of an attempt (design/engine.md, Identity of a delivery).
+    """The HTTP request of an attempt (docs/engine.md, Identity of a delivery).
 
-    A user's header takes the place of ours of the same name, where security.md allows it.
+    A user's header takes the place of ours of the same name, where domain/webhook_headers.py allows it.
     """
     slot = run.scheduled_for.isoformat().replace("+00:00", "Z")
     timestamp = int(run.started_at.timestamp())
@@ -414,4 +416,13 @@ def log_delivery(decision: Decision, disposal: Disposal) -> None:
             "error": attempt.error,
             "duration_ms": attempt.duration_ms,
         },
+    )
+
+
+def log_deactivation(decision: Decision) -> None:
+    """A task was switched off: what nobody should have to find out from a missing call."""
+    log.warning(
+        "deactivated: %s will not be called again until its status is set to active",
+        decision.run.task_name,
+        extra={"task_id": str(decision.run.task_id), "run_id": str(decision.run.id), "status": "deactivated"},
     )
