@@ -26,6 +26,10 @@ demo: $(VENV)/installed  ## The same with example tasks and a receiver
 test: $(VENV)/installed  ## All tests
 	$(BIN)/pytest
 
+.PHONY: faults
+faults: $(VENV)/installed  ## The fault suite in full
+	$(BIN)/pytest tests/faults --full-faults --timeout 1200
+
 .PHONY: lint
 lint: $(VENV)/installed  ## ruff, mypy, import-linter
 	$(BIN)/ruff check

@@ -46,6 +46,7 @@ class Room:
     """What a tick can start now: calls, calls to one destination, bytes of payload, and seconds for a call.
 
     `has_last_chance`: no run is under way here that would end with one more lost lease, so one may begin.
+    `held`: the runs that the tick has not settled yet, and must not take up anew when their leases are over.
     """
 
     calls: int
@@ -54,6 +55,7 @@ class Room:
     payload_bytes: int
     max_timeout_seconds: int
     has_last_chance: bool = True
+    held: Sequence[UUID] = ()
 
     def parameters(self) -> dict[str, Any]:
         full = [one for one, calls in self.in_flight.items() if calls >= self.per_destination]

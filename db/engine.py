@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import sqlalchemy
+from pg8000 import InterfaceError
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -80,6 +81,7 @@ def make_engine(url: str, *, pool_size: int = 5, socket_timeout_seconds: float |
         **pool,
     )
     engine.dialect.do_ping = partial(answers, engine.dialect.do_ping)  # type: ignore[method-assign]
+    engine.dialect.do_close = partial(close, engine.dialect.do_close)  # type: ignore[method-assign]
     event.listen(engine, "handle_error", hide_values)
     event.listen(engine, "handle_error", discard_connection_after_foreign_error)
     return engine
@@ -91,6 +93,12 @@ def answers(ping: Callable[[DBAPIConnection], bool], connection: DBAPIConnection
         return ping(connection)
     except OSError:
         return False
+
+
+def close(close_connection: Callable[[DBAPIConnection], None], connection: DBAPIConnection) -> None:
+    """End a connection, also one that is gone: pg8000 would say goodbye and fail, and the pool log a traceback."""
+    with suppress(OSError, InterfaceError):
+        close_connection(connection)
 
 
 def hide_values(context: ExceptionContext) -> None:

@@ -11,6 +11,7 @@ from domain.run import LEASE_MARGIN_SECONDS, MAX_LOST_LEASES, ClaimedRun
 
 IS_DUE = f"""
         status IN ('running', 'retrying') AND available_at <= statement_timestamp()
+        AND id <> ALL (CAST(:held AS uuid[]))
         AND EXISTS (SELECT FROM task_state s WHERE s.task_id = l.task_id AND {MAY_BE_CLAIMED})"""
 
 LOCK_DUE_RUNS = text(f"""
@@ -80,7 +81,11 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     has just been committed. Of the runs that one more lost lease would end, only one is under way at a time:
     the one that kills its processes must not take those with it that have died beside it.
     """
-    limits = {"max_lost_leases": MAX_LOST_LEASES, "has_last_chance": room.has_last_chance}
+    limits = {
+        "max_lost_leases": MAX_LOST_LEASES,
+        "has_last_chance": room.has_last_chance,
+        "held": [str(run_id) for run_id in room.held],
+    }
     due = connection.execute(LOCK_DUE_RUNS, room.parameters() | limits).scalar_one()
     if not due:
         return Claimed()

@@ -111,7 +111,10 @@ def update_task(
         state |= {"consecutive_failures": 0, "deactivated_at": None, "deactivated_reason": None}
     if is_rescheduled or new_status != task.status:
         state["is_catching_up"] = False
-        state["next_run_at"] = first_slot(definition, now) if new_status is TaskStatus.ACTIVE else None
+        state["next_run_at"] = None
+        if new_status is TaskStatus.ACTIVE:
+            since = last_claimed_slot(connection, task_id)  # ahead of now, if the clock was set back
+            state["next_run_at"] = first_slot(definition, now if since is None else max(now, since))
         if task.next_run_at is not None and task.next_run_at <= now:
             due = (task_id, task.revision, timing_of(task.definition), task.next_run_at)
             cancel_due_slots(connection, [due], now, "the task was changed before")
@@ -143,6 +146,17 @@ def lock_state(connection: Connection, task_id: UUID) -> None:
     lock = select(task_state.c.task_id).where(task_state.c.task_id == task_id).with_for_update()
     if connection.execute(lock).one_or_none() is None:
         raise no_such_task(task_id)
+
+
+def last_claimed_slot(connection: Connection, task_id: UUID) -> datetime | None:
+    """The last slot that stands in a row already: it must not be due again, alone or within a stretch."""
+    last = (
+        select(func.coalesce(task_logs.c.missed_to, task_logs.c.scheduled_for))
+        .where(task_logs.c.task_id == task_id, task_logs.c.source == "schedule")
+        .order_by(task_logs.c.scheduled_for.desc())
+        .limit(1)
+    )
+    return connection.execute(last).scalar_one_or_none()
 
 
 def timing_of(definition: TaskDefinition) -> Timing:

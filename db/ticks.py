@@ -6,13 +6,15 @@ from datetime import datetime
 from sqlalchemy import Connection, insert, text
 
 from db.tables import ticks
+from domain.errors import Unavailable
 from domain.summary import TickSummary
 
 READ_HEALTH = text("""
 SELECT
     (SELECT version_num FROM alembic_version),
     last.finished_at, last.lag_seconds,
-    extract(epoch FROM statement_timestamp() - last.finished_at)::float8
+    extract(epoch FROM statement_timestamp() - last.finished_at)::float8,
+    current_setting('transaction_read_only')::bool
 FROM (SELECT 1) one LEFT JOIN (
     SELECT finished_at, lag_seconds FROM ticks ORDER BY started_at DESC LIMIT 1
 ) last ON true
@@ -47,7 +49,10 @@ class Health:
 
 
 def read_health(connection: Connection) -> Health:
-    revision, last_tick_at, lag_seconds, age_seconds = connection.execute(READ_HEALTH).one()
+    """Raises Unavailable when nothing can be written."""
+    revision, last_tick_at, lag_seconds, age_seconds, is_read_only = connection.execute(READ_HEALTH).one()
+    if is_read_only:
+        raise Unavailable("The database is read-only; let it be written to again.")
     return Health(
         schema_revision=revision,
         last_tick_at=last_tick_at,

@@ -18,7 +18,7 @@ routes = Routes("Health")
 def health() -> Health:
     """Tell whether Insignia can work.
 
-    503 and `unhealthy` when the database is away. A late tick is told, and is no error.
+    503 and `unhealthy` when the database is away or read-only. A late tick is told, and is no error.
     """
     try:
         with transaction(database()) as connection:

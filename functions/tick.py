@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from uuid import UUID
 
 from db.backlog import read_backlog, seconds_until_next, sweep
@@ -120,6 +119,7 @@ class Tick:
         self._runs: dict[UUID, ClaimedRun] = {}
         self._decisions: list[Decision] = []
         self._unsent: list[ClaimedRun] = []
+        self._unanswered: list[ClaimedRun] = []
         self._are_slots_waiting = False
         self._is_turn_of_retries = False
         self._is_settle_failing = False
@@ -140,7 +140,7 @@ class Tick:
         """Whether a call is in flight, a result unrecorded, or a retry due within the budget."""
         if self._deliveries.in_flight:
             return True
-        if self._decisions or self._unsent:
+        if self._decisions or self._unsent or self._unanswered:
             return monotonic() < self._ends_at
         return self._may_claim() and self._retries_at + LEAST_CALL_SECONDS <= self._ends_at
 
@@ -183,7 +183,9 @@ class Tick:
 
     def settle(self) -> None:
         """Record the results: 64 at once, or those there are after 50 ms."""
-        while len(self._decisions) >= BATCH_ROWS or monotonic() >= self._settles_at:
+        while monotonic() >= self._settles_at or (
+            len(self._decisions) >= BATCH_ROWS and not self._is_settle_failing
+        ):
             batch = self._decisions[:BATCH_ROWS]
             try:
                 with transaction(self._engine) as connection:
@@ -202,12 +204,12 @@ class Tick:
                 self._claims_at = self._retries_at = monotonic()
             if deferred:
                 break
-        if self._unsent:
+        if self._unsent or self._unanswered:
             self._give_back()
 
     def summarise(self) -> TickSummary:
         """The summary, recorded as a row of `ticks`; the time that is left goes to removing deleted tasks' logs."""
-        self._summary.unsettled = len(self._decisions) + len(self._unsent)
+        self._summary.unsettled = len(self._decisions) + len(self._unsent) + len(self._unanswered)
         if self._summary.unsettled and self._fault is None:
             self._fault = Unavailable("Results could not be recorded: their tasks stayed locked; try again.")
         with transaction(self._engine) as connection:
@@ -248,7 +250,8 @@ class Tick:
 
     def _room(self, calls: int) -> Room:
         in_flight = Counter(run.destination for run in self._runs.values())
-        unsettled = chain(self._runs.values(), (decision.run for decision in self._decisions))
+        decided = [decision.run for decision in self._decisions]
+        unsettled = [*self._runs.values(), *decided, *self._unsent]
         return Room(
             calls=calls,
             per_destination=self._limits.per_destination,
@@ -256,6 +259,7 @@ class Tick:
             payload_bytes=PAYLOAD_BYTES - sum(len(run.payload) for run in self._runs.values()),
             max_timeout_seconds=int(self._ends_at - monotonic() - SPARE_SECONDS),
             has_last_chance=not any(run.is_last_chance for run in unsettled),
+            held=[run.id for run in unsettled],
         )
 
     def _start(self, claimed: Claimed, began_at: float) -> None:
@@ -308,28 +312,27 @@ class Tick:
             self._claims_at = min(self._claims_at, retry_at)
 
     def _give_back(self) -> None:
-        """Release what was claimed before this process was frozen: it is due at once, for whoever is awake."""
+        """Release what was claimed before this process was frozen, or is left when it must end: it is due at once."""
         try:
             with transaction(self._engine) as connection:
                 release(connection, self._unsent, were_sent=False)
+                release(connection, self._unanswered, were_sent=True)
         except Unavailable as error:
             self._fault = error
             return
         self._summary.started -= len(self._unsent)
+        self._summary.retrying += len(self._unanswered)
         self._unsent.clear()
+        self._unanswered.clear()
         self._claims_at = self._retries_at = monotonic()
 
     def _abandon(self) -> None:
-        """The process must end: what has no answer by now is due at once, its attempt `unknown` if it was sent."""
+        """The process must end: what has no answer by now is given back, its attempt `unknown` if it was sent."""
         unsent = self._deliveries.abandon()
-        sent = [run for run in self._runs.values() if run.id not in unsent]
-        self._unsent += [run for run in self._runs.values() if run.id in unsent]
+        for run in self._runs.values():
+            (self._unsent if run.id in unsent else self._unanswered).append(run)
         self._runs.clear()
         self._stops_at = math.inf
-        if sent:
-            with transaction(self._engine) as connection:
-                release(connection, sent, were_sent=True)
-            self._summary.retrying += len(sent)
 
     def _count(self, batch: list[Decision], settlement: Settlement) -> None:
         summary = self._summary

@@ -1,0 +1,104 @@
+"""Several ticks at once, some of which die: every slot runs, none of them twice."""
+
+from datetime import timedelta
+
+import pytest
+
+from domain.task import OverlapPolicy
+from tests.faults.tick_process import Point
+from tests.faults.trial import Trial
+
+
+def test_ticks_that_run_at_once_share_the_work(trial: Trial, is_full: bool) -> None:
+    """Ten over 10,000 due tasks in the full suite."""
+    ticks, tasks = (10, 10_000) if is_full else (4, 1_000)
+    task_ids = trial.create_many_due(tasks)
+    all_ticks = [trial.start_tick(per_destination=256) for _ in range(ticks)]
+    summaries = [tick.wait_until_returned() for tick in all_ticks]
+    trial.recover()
+    trial.assert_invariants(may_repeat=False)
+    assert len(trial.receiver.calls()) == len(task_ids) == tasks
+    assert sum(summary.succeeded for summary in summaries if summary) == tasks
+
+
+def test_two_of_four_ticks_are_killed(trial: Trial, is_full: bool) -> None:
+    trial.create_many_due(2_000 if is_full else 300)
+    trial.create_many_due(50, "/fail/1")
+    killed = [trial.start_tick(Point.CLAIM_COMMITTED), trial.start_tick(Point.ANSWER_READ)]
+    others = [trial.start_tick(per_destination=256) for _ in range(2)]
+    for tick in killed:
+        tick.wait_until_killed()
+    trial.assert_calls_are_recorded()
+    for tick in others:
+        assert tick.wait_until_returned()
+    trial.recover()
+    trial.assert_invariants(may_repeat=True)
+    assert set(trial.statuses()) == {"success"}
+
+
+def test_no_transaction_is_open_while_calls_are_in_flight(trial: Trial) -> None:
+    """I4, as PostgreSQL sees it."""
+    trial.create_many_due(20, "/hold")
+    ticks = [trial.start_tick() for _ in range(2)]
+    trial.receiver.wait_for(20)
+    trial.until(
+        lambda: not any(trial.open_transactions() for _ in range(50)),
+        "nothing is due any more, and the ticks hold nothing while they wait",
+    )
+    trial.receiver.release()
+    assert [tick.wait_until_returned() is not None for tick in ticks] == [True] * 2
+    trial.recover()
+    trial.assert_invariants(may_repeat=False)
+
+
+def test_a_run_that_kills_its_tick_on_every_attempt_ends_as_failed_and_the_others_go_on(trial: Trial) -> None:
+    poison = trial.create_due(max_retry=20)
+    others = [trial.create_due() for _ in range(10)]
+    trial.start_tick(Point.SENT, task_id=poison.id).wait_until_killed()
+    for _ in range(2):
+        trial.insignia.end_leases_and_waits()
+        others.append(trial.create_due())
+        trial.start_tick(Point.SENT, task_id=poison.id).wait_until_killed()
+    trial.recover()
+    trial.assert_invariants(may_repeat=True)
+    (log,) = trial.insignia.logs(poison.id)
+    assert (log.status, [attempt["outcome"] for attempt in log.attempts]) == ("failed", ["unknown"] * 3)
+    assert trial.insignia.task(poison.id).status == "active"
+    assert trial.statuses([task.id for task in others]) == ["success"] * len(others)
+
+
+@pytest.mark.parametrize("is_hanging", [True, False], ids=["hanging", "failing"])
+def test_a_sick_destination_does_not_hold_up_the_healthy_ones(
+    trial: Trial, is_full: bool, is_hanging: bool
+) -> None:
+    """Every healthy call is made while the first calls of the sick destination are still waited for."""
+    sick, healthy = (300, 500) if is_full else (100, 100)
+    trial.create_many_due(
+        sick, "/hang" if is_hanging else "/fail", destination=1, ago=timedelta(seconds=60), timeout_seconds=20
+    )
+    healthy_ids = set(trial.create_many_due(healthy))
+    tick = trial.start_tick()
+    trial.until(
+        lambda: sum(call.task_id in healthy_ids for call in trial.receiver.calls()) == healthy,
+        "all healthy calls are made",
+        seconds=15,
+    )
+    if is_hanging:
+        hanging = [call for call in trial.receiver.calls() if call.task_id not in healthy_ids]
+        assert 0 < len(hanging) <= 64, "DESTINATION_CONCURRENCY"
+    tick.kill()
+    trial.assert_calls_are_recorded()
+
+
+def test_slots_that_overlap_are_claimed_once_by_many_ticks(trial: Trial) -> None:
+    """A busy task with due slots in a row, and ticks that want each of them at once."""
+    trial.create_due(schedule="* * * * *", ago=timedelta(minutes=20), misfire_policy="run_all")
+    trial.create_due(schedule="* * * * *", ago=timedelta(minutes=20), overlap_policy=OverlapPolicy.ALLOW)
+    trial.create_due(
+        "/fail", schedule="* * * * *", ago=timedelta(minutes=20), misfire_policy="run_all", max_retry=0
+    )
+    ticks = [trial.start_tick(budget_seconds=15) for _ in range(4)]
+    for tick in ticks:
+        tick.wait_until_returned()
+    trial.recover()
+    trial.assert_invariants(may_repeat=False)
