@@ -27,7 +27,7 @@ test: $(VENV)/installed  ## All tests
 	$(BIN)/pytest
 
 .PHONY: faults
-faults: $(VENV)/installed  ## The fault suite in full
+faults: $(VENV)/installed  ## The fault suite in full: every fault at every point, and at full size
 	$(BIN)/pytest tests/faults --full-faults --timeout 1200
 
 .PHONY: lint

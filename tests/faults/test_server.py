@@ -135,7 +135,7 @@ def test_the_database_has_no_free_connection(tmp_path: Path) -> None:
 
 @contextmanager
 def all_connections_taken(url: str) -> Iterator[None]:
-    engine = create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with ExitStack() as stack:
         connection = stack.enter_context(engine.connect())
         connection.execute(

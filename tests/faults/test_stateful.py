@@ -4,6 +4,7 @@ A failure tells its story: the shortest list of steps that hypothesis finds, and
 what was done when (in simulated time), the calls that were received, and the rows.
 """
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -141,7 +142,7 @@ class Life(RuleBasedStateMachine):
         self.wait(waits)
         self.world.tick_with(self.mischief(*mischief))
 
-    @rule(waits=waits, mischief=st.none() | mischiefs)
+    @rule(waits=waits, mischief=st.none() | mischiefs.filter(lambda one: one[0] != "is frozen"))
     def ticks_at_once(self, waits: bool, mischief: tuple[str, Point, int] | None) -> None:
         self.wait(waits)
         self.world.ticks_at_once([None, self.mischief(*mischief) if mischief else None])
@@ -218,11 +219,15 @@ def world(
     world = World(url)
     yield world
     world.close()
+    gc.collect()
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {database} WITH (FORCE)"))
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning"
+)  # pg8000 leaves sockets of lost connections to the collector
 def test_nothing_that_happens_breaks_a_promise(
     world: World, monkeypatch: pytest.MonkeyPatch, is_full: bool
 ) -> None:

@@ -1,6 +1,7 @@
 """A trial: tasks that are due, ticks to which something happens, later ticks until nothing is due, the invariants."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -13,6 +14,7 @@ from db.backlog import read_backlog
 from db.child_process import wait_until
 from db.engine import transaction
 from db.tasks import timing_of
+from domain.slots import INSTANT
 from domain.summary import TickSummary
 from domain.task import Task
 from functions.tick import Limits
@@ -70,6 +72,11 @@ class Trial:
         ids = [task.id, *copies]
         self.due |= dict.fromkeys(ids, self.due[task.id])
         return ids
+
+    def end_slots(self, task: Task) -> None:
+        """A user's change of its timing or status: its slots that were due end there, recorded as cancelled."""
+        (due,) = self.due[task.id]
+        self.due[task.id] = [replace(due, until=task.updated_at + INSTANT)]
 
     def start_tick(
         self,

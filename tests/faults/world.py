@@ -426,12 +426,12 @@ class World:
 
 
 def read(connection: Connection) -> tuple[dict[UUID, State], dict[UUID, list[Row]]]:
-    states, rows = (connection.execute(text(query)).mappings() for query in (READ_STATES, READ_ROWS))
+    states, rows = (connection.execute(text(query)).mappings().all() for query in (READ_STATES, READ_ROWS))
     return found(states, rows)
 
 
 def found(
-    states: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]]
+    states: Sequence[Mapping[Any, Any]], rows: Sequence[Mapping[Any, Any]]
 ) -> tuple[dict[UUID, State], dict[UUID, list[Row]]]:
     """The state and the rows of each task."""
     rows_of: dict[UUID, list[Row]] = {}
