@@ -48,7 +48,7 @@ assets: $(VENV)/installed  ## Vendor Swagger UI and ReDoc anew (needs npm)
 .PHONY: requirements
 requirements: $(VENV)/installed  ## Pin the dependencies anew, with hashes
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make requirements" requirements.in -o requirements.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make requirements" requirements-dev.in -c requirements.txt -o requirements-dev.txt
