@@ -81,8 +81,8 @@ class Observer:
     def __init__(self, database_url: str) -> None:
         self._engine = create_engine(
             database_url,
-            poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
+            pool_reset_on_return=None,
             connect_args={"application_name": "observer", "ssl_context": False},
         )
 
@@ -92,6 +92,7 @@ class Observer:
             with suppress(DBAPIError, OSError), self._engine.connect() as connection:
                 result = connection.execute(text(statement), values)
                 return [dict(row) for row in result.mappings()] if result.returns_rows else []
+            self._engine.dispose()
             time.sleep(0.01)
         raise AssertionError("the database does not come back")
 

@@ -6,14 +6,13 @@ what was done when (in simulated time), the calls that were received, and the ro
 
 import gc
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 from hypothesis.stateful import (
@@ -27,11 +26,12 @@ from sqlalchemy import Engine, text
 
 from domain.task import TaskStatus
 from tests.conftest import TEMPLATE, url_of
+from tests.faults.behaviour import Behaviour
 from tests.faults.mischief import AFTER_COMMITS, Mischief, Point, kill, lose_acknowledgement, wrap_ticks
 from tests.faults.model import Definition, Task
 from tests.faults.simulated_clock import install_simulated_clock
 from tests.faults.timetable import CRONS, EVERY_MINUTE, Timetable, Timing
-from tests.faults.world import Behaviour, World
+from tests.faults.world import World
 
 STARTS = (
     datetime(2027, 3, 27, 23, 30, tzinfo=UTC),  # at 01:00 the clocks of Berlin go forward
@@ -41,7 +41,8 @@ STARTS = (
 MOST_TASKS = 4
 
 timings = st.one_of(
-    st.builds(Timing, cron=st.sampled_from([EVERY_MINUTE, EVERY_MINUTE, *CRONS])),
+    st.just(Timing(cron=EVERY_MINUTE)),
+    st.builds(Timing, cron=st.sampled_from(CRONS)),
     st.builds(
         Timing,
         cron=st.just(EVERY_MINUTE),
@@ -69,11 +70,9 @@ tasks = st.integers(0, MOST_TASKS - 1)
 waits = st.sampled_from([True, True, True, False])
 points = st.sampled_from(Point)
 mischiefs = st.one_of(
-    st.tuples(
-        st.sampled_from(["is killed", "is frozen", "loses its connections"]),
-        points,
-        st.sampled_from([1, 1, 2]),
-    ),
+    st.tuples(st.just("is killed"), points, st.sampled_from([1, 1, 2])),
+    st.tuples(st.just("is frozen"), points, st.just(1)),
+    st.tuples(st.just("loses its connections"), points, st.sampled_from([1, 1, 2])),
     st.tuples(st.just("loses an acknowledgement"), st.sampled_from(AFTER_COMMITS), st.just(1)),
     st.tuples(st.just("meets a crash of the database"), points, st.just(1)),
 )
@@ -86,7 +85,7 @@ class Life(RuleBasedStateMachine):
 
     @initialize(
         start=st.sampled_from(STARTS),
-        first=st.lists(st.tuples(timings, policies, behaviours), min_size=1, max_size=3),
+        first=st.lists(st.tuples(timings, policies, behaviours), min_size=2, max_size=MOST_TASKS),
     )
     def begin(
         self, start: datetime, first: list[tuple[Timing, dict[str, Any], tuple[str, int | None]]]
@@ -225,9 +224,7 @@ def world(
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.filterwarnings(
-    "ignore::ResourceWarning"
-)  # pg8000 leaves sockets of lost connections to the collector
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # pg8000 does not close what the server has closed
 def test_nothing_that_happens_breaks_a_promise(
     world: World, monkeypatch: pytest.MonkeyPatch, is_full: bool
 ) -> None:
@@ -237,16 +234,13 @@ def test_nothing_that_happens_breaks_a_promise(
         run_state_machine_as_test(
             Life,
             settings=settings(
-                max_examples=400 if is_full else 20,
+                max_examples=300 if is_full else 16,
                 stateful_step_count=40 if is_full else 25,
                 derandomize=not is_full,
                 database=None,
                 deadline=None,
-                phases=[Phase.generate] if os.environ.get("NOSHRINK") else list(Phase),
                 suppress_health_check=list(HealthCheck),
             ),
         )
-    except (
-        Flaky
-    ) as error:  # threads and processes have a will of their own; what went wrong first is what matters
+    except Flaky as error:  # threads are not repeatable; what went wrong first is what matters
         raise error from world.first_failure

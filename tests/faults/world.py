@@ -3,17 +3,16 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import partial
 from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 import db.tasks
@@ -23,8 +22,11 @@ from domain.summary import TickSummary
 from domain.task import MisfirePolicy, OverlapPolicy, TaskDefinition, TaskStatus
 from functions.egress import Egress
 from functions.tick import Limits, run_tick
+from tests.faults.behaviour import Behaviour
+from tests.faults.findings import LIVE, deleted_faults, look, summary_faults
 from tests.faults.mischief import Killed, Mischief, performed
-from tests.faults.model import LIVE, Call, Definition, Row, State, Task, deleted_faults, look, summary_faults
+from tests.faults.model import Call, Definition, Row, State, Task
+from tests.faults.rows import READ_ROWS, READ_STATES, claimed_to, found, read, read_clock
 from tests.faults.simulated_clock import Observer, SimulatedClock
 from tests.faults.story import Story
 from tests.faults.timetable import Timetable
@@ -39,9 +41,6 @@ BETWEEN_MINUTES = (5, 25, 45)
 """Actions begin at these seconds, so that none of them runs into a slot; in between, time leaps."""
 
 EMPTY = "TRUNCATE tasks, task_state, task_logs, ticks, throttled_destinations, deleted_tasks"
-STATE = [one.name for one in fields(State)]
-READ_STATES = f"SELECT task_id, {', '.join(STATE)} FROM task_state"  # noqa: S608
-READ_ROWS = f"SELECT {', '.join(one.name for one in fields(Row))} FROM task_logs ORDER BY scheduled_for"  # noqa: S608
 READ_NEXT = """
 SELECT least(
     (SELECT min(next_run_at) FROM task_state WHERE next_run_at > clock_timestamp()),
@@ -51,44 +50,6 @@ END_OTHER_CONNECTIONS = (
     "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity"
     " WHERE datname = current_database() AND application_name = 'insignia'"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a receiver answers; a status of None is no answer."""
-
-    status: int | None
-    after_seconds: float = 0
-    retry_after: str | None = None
-
-
-REPLIES = {
-    "answers 200": Reply(200),
-    "is slow": Reply(200, after_seconds=0.2),
-    "fails": Reply(500),
-    "is gone": Reply(410),
-    "is busy": Reply(429),
-    "throttles": Reply(429, retry_after="30"),
-    "hangs up": Reply(None),
-    "is silent": Reply(None, after_seconds=1.3),
-}
-
-
-class Behaviour:
-    """How a receiver treats a task: its next calls in one way (all, if `times` is None), then it answers 200."""
-
-    def __init__(self, kind: str = "answers 200", times: int | None = None) -> None:
-        self._kind, self._times = kind, times
-
-    def reply(self) -> Reply:
-        if self._times is not None:
-            self._times -= 1
-            if self._times < 0:
-                return REPLIES["answers 200"]
-        return REPLIES[self._kind]
-
-    def __str__(self) -> str:
-        return self._kind if self._times is None else f"{self._kind} {self._times} times"
 
 
 class World:
@@ -423,28 +384,3 @@ class World:
 
     def _read(self) -> tuple[dict[UUID, State], dict[UUID, list[Row]]]:
         return found(self._observer.read(READ_STATES), self._observer.read(READ_ROWS))
-
-
-def read(connection: Connection) -> tuple[dict[UUID, State], dict[UUID, list[Row]]]:
-    states, rows = (connection.execute(text(query)).mappings().all() for query in (READ_STATES, READ_ROWS))
-    return found(states, rows)
-
-
-def found(
-    states: Sequence[Mapping[Any, Any]], rows: Sequence[Mapping[Any, Any]]
-) -> tuple[dict[UUID, State], dict[UUID, list[Row]]]:
-    """The state and the rows of each task."""
-    rows_of: dict[UUID, list[Row]] = {}
-    for row in rows:
-        rows_of.setdefault(row["task_id"], []).append(Row(**row))
-    return {one["task_id"]: State(**{name: one[name] for name in STATE}) for one in states}, rows_of
-
-
-def read_clock(connection: Connection) -> datetime:
-    now: datetime = connection.execute(text("SELECT statement_timestamp()")).scalar_one()
-    return now
-
-
-def claimed_to(rows: Iterable[Row]) -> datetime | None:
-    """The last slot that stands in a row."""
-    return max((row.missed_to or row.scheduled_for for row in rows), default=None)
