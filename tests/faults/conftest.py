@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db.engine import make_engine
+from tests.acceptance.server import Server
 from tests.faults.durable_receiver import DurableReceiver
 from tests.faults.trial import Trial
 
@@ -52,3 +53,13 @@ def read_only(trial: Trial) -> Iterator[None]:
         f"SET TRANSACTION READ WRITE; ALTER DATABASE {database} RESET default_transaction_read_only"
     )
     trial.terminate_connections()
+
+
+@contextmanager
+def server_of(url: str, directory: Path, **settings: str) -> Iterator[Server]:
+    server = Server(directory / "server", {"DATABASE_URL": url} | settings)
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.stop()

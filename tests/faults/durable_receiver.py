@@ -4,7 +4,7 @@ The path says how it behaves:
 
     /ok        answers 200                  /fail      answers 500; /fail/2 to the first two attempts of a run
     /gone      answers 410                  /hang      never answers
-    /hold      answers 200 once release() was called
+    /hold      answers 200 once release() was called; /hold/2 from the second attempt of a run on
 
 A call counts as received as soon as its headers are there, even if its body never comes.
 """
@@ -128,7 +128,9 @@ class Book:
                 connection.answer(500 if attempt <= int(times) else 200)
             case ["gone"]:
                 connection.answer(410)
-            case ["hold"]:
+            case ["hold", first] if attempt < int(first):
+                connection.answer(200)
+            case ["hold", *_]:
                 self._held.append(connection)
             case ["hang"]:
                 pass

@@ -14,8 +14,6 @@ from tests.faults.trial import Trial
 DAY = timedelta(days=1)
 HOURS_AWAY = timedelta(hours=3)
 
-pytestmark = pytest.mark.full_faults  # not in the sample yet: a day ahead has failed once beside other load
-
 
 @pytest.mark.parametrize("fault", [None, Fault.KILL], ids=["", "and-the-tick-dies"])
 def test_a_task_is_edited_deactivated_or_deleted_while_it_is_called(
@@ -50,7 +48,13 @@ def test_a_task_is_edited_deactivated_or_deleted_while_it_is_called(
     assert trial.insignia.task(edited.id).status == trial.insignia.task(renamed.id).status == "active"
 
 
-@pytest.mark.parametrize("ahead", [DAY, -DAY], ids=["a-day-ahead", "a-day-behind"])
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        pytest.param(DAY, id="a-day-ahead"),
+        pytest.param(-DAY, id="a-day-behind", marks=pytest.mark.full_faults),
+    ],
+)
 def test_the_clock_of_the_process_does_not_matter(trial: Trial, ahead: timedelta) -> None:
     """Every instant comes from the database: what is due, when it is tried again, and for how long it is ours."""
     retried = trial.create_due("/fail/1", max_retry=1)

@@ -91,7 +91,9 @@ def test_nothing_is_called_that_cannot_be_recorded(trial: Trial, without_writing
     assert set(trial.statuses()) == {"success"}
 
 
-@pytest.mark.parametrize("without_writing", [read_only, full_disk])
+@pytest.mark.parametrize(
+    "without_writing", [full_disk, pytest.param(read_only, marks=pytest.mark.full_faults)]
+)
 def test_results_are_kept_until_the_database_can_be_written_again(
     trial: Trial, without_writing: object
 ) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from domain.task import OverlapPolicy
-from tests.faults.tick_process import Point
+from tests.faults.tick_process import Fault, Point
 from tests.faults.trial import Trial
 
 
@@ -49,6 +49,27 @@ def test_no_transaction_is_open_while_calls_are_in_flight(trial: Trial) -> None:
     assert [tick.wait_until_returned() is not None for tick in ticks] == [True] * 2
     trial.recover()
     trial.assert_invariants(may_repeat=False)
+
+
+def test_an_answer_that_comes_after_its_lease_is_recorded_and_changes_nothing(trial: Trial) -> None:
+    """The tick that had read it was frozen; another one makes the next attempt just now."""
+    task = trial.create_due("/hold/2")
+    frozen = trial.start_tick(Point.ANSWER_READ, Fault.FREEZE)
+    frozen.wait_until_frozen()
+    trial.insignia.end_leases_and_waits()
+    other = trial.start_tick()
+    trial.receiver.wait_for(2)
+    frozen.wake()
+    late = frozen.wait_until_returned()
+    assert late is not None
+    assert (late.started, late.late) == (1, 1)
+    assert trial.statuses() == ["running"]
+    trial.assert_calls_are_recorded()
+    trial.receiver.release()
+    assert other.wait_until_returned() is not None
+    trial.assert_invariants(may_repeat=True)
+    (log,) = trial.insignia.logs(task.id)
+    assert [attempt["outcome"] for attempt in log.attempts] == ["late", "success"]
 
 
 def test_a_run_that_kills_its_tick_on_every_attempt_ends_as_failed_and_the_others_go_on(trial: Trial) -> None:

@@ -25,9 +25,7 @@ BEFORE_ANY_CALL = {
 }
 SAMPLE = {
     (Fault.FREEZE, Point.CLAIM_COMMITTED),
-    (Fault.FREEZE, Point.SENT),
-    (Fault.FREEZE, Point.SETTLE_WRITTEN),
-    (Fault.CUT, Point.CLAIM_WRITTEN),
+    (Fault.FREEZE, Point.BEFORE_SEND),
     (Fault.CUT, Point.SETTLE_WRITTEN),
     (Fault.CUT, Point.SETTLE_ACKNOWLEDGEMENT_LOST),
 }

@@ -104,6 +104,7 @@ class Child:
         patch.setattr(Deliveries, "wait", self._wait(deliveries["wait"]))
         patch.setattr(Deliveries, "_drive", self._drive(deliveries["_drive"]))
         patch.setattr(Transfer, "prepare", self._prepare(Transfer.prepare))
+        patch.setattr(Transfer, "_read_header", self._read_header(vars(Transfer)["_read_header"]))
         monotonic = functions.delivery.monotonic
         for module in (functions.delivery, functions.tick):
             patch.setattr(module, "monotonic", lambda: monotonic() + self._away_seconds)
@@ -221,6 +222,15 @@ class Child:
             for transfer in deliveries._transfers.values():
                 if transfer.is_sent and transfer.body.tell() == len(transfer.call.body):
                     self._at(Point.SENT, UUID(transfer.call.headers["X-Insignia-Task-Id"]))
+
+        return wrapped
+
+    def _read_header(self, read_header: Function) -> Function:
+        """The answer may come so fast that `_drive` has it all before it returns; but first it has begun to come."""
+
+        def wrapped(transfer: Any, line: bytes) -> Any:
+            self._at(Point.SENT, UUID(transfer.call.headers["X-Insignia-Task-Id"]))
+            return read_header(transfer, line)
 
         return wrapped
 
