@@ -94,6 +94,8 @@ def read_definitions(connection: Connection, tasks: Sequence[Mapping[str, Any]])
     if tasks:
         task_ids = [task["task_id"] for task in tasks]
         definitions = connection.execute(READ_DEFINITIONS, {"task_ids": task_ids}).scalar_one()
+        for definition in definitions.values():
+            definition["payload"] = definition["payload"].encode()
     return definitions
 
 

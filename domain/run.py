@@ -50,7 +50,7 @@ class ClaimedRun:
     """A run that this process may attempt once, until its lease ends, and the definition it goes by.
 
     `number` counts attempts from 1; `lost_leases` of the earlier ones ended with their process, `throttles` were
-    sent away with a Retry-After. `payload` is JSON.
+    sent away with a Retry-After. `payload` is JSON in UTF-8.
     """
 
     id: UUID
@@ -66,7 +66,7 @@ class ClaimedRun:
     webhook_url: str
     method: Method
     headers: Mapping[str, str]
-    payload: str
+    payload: bytes
     signing_secrets: tuple[str, ...]
     timeout_seconds: int
     success_statuses: str

@@ -37,7 +37,7 @@ def run(number: int = 1, **fields: Any) -> ClaimedRun:
         "webhook_url": "https://hooks.example.com/backup",
         "method": Method.POST,
         "headers": {},
-        "payload": "{}",
+        "payload": b"{}",
         "signing_secrets": (),
         "timeout_seconds": 10,
         "success_statuses": "200-299",
