@@ -27,7 +27,13 @@ WITH doomed AS MATERIALIZED (
         finished_at = clock_timestamp(),
         available_at = NULL
     FROM doomed WHERE l.id = doomed.id
-    RETURNING l.status
+    RETURNING l.task_id, l.status, l.execution_time
+), last_lost AS (
+    SELECT DISTINCT ON (task_id) task_id, execution_time FROM ended
+    WHERE status = 'failed' ORDER BY task_id, execution_time DESC
+), told AS (
+    UPDATE task_state s SET last_status = 'failed', last_run_at = execution_time
+    FROM last_lost WHERE s.task_id = last_lost.task_id
 )
 SELECT count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'cancelled') FROM ended
 """)

@@ -160,13 +160,18 @@ SELECT json_object_agg(run_id, disposal) FROM disposed WHERE (SELECT count(*) FR
 
 
 END_UNRECORDABLE = text("""
-UPDATE task_logs l SET
-    status = 'failed',
-    message = 'Failed: Insignia could not record the answer; its log says why.',
-    finished_at = clock_timestamp(),
-    available_at = NULL,
-    attempts = jsonb_set(l.attempts, '{-1,outcome}', '"failed"')
-WHERE l.id = :run_id AND l.lease_id = :lease_id AND l.status = 'running'
+WITH ended AS (
+    UPDATE task_logs l SET
+        status = 'failed',
+        message = 'Failed: Insignia could not record the answer; its log says why.',
+        finished_at = clock_timestamp(),
+        available_at = NULL,
+        attempts = jsonb_set(l.attempts, '{-1,outcome}', '"failed"')
+    WHERE l.id = :run_id AND l.lease_id = :lease_id AND l.status = 'running'
+    RETURNING l.task_id, l.execution_time
+)
+UPDATE task_state s SET last_status = 'failed', last_run_at = execution_time
+FROM ended WHERE s.task_id = ended.task_id
 """)
 
 

@@ -243,7 +243,9 @@ def test_the_third_lost_lease_ends_the_run(insignia: Insignia) -> None:
     (log,) = insignia.logs(task.id)
     assert log.status is RunStatus.FAILED
     assert [attempt["outcome"] for attempt in log.attempts] == ["unknown"] * 3
-    assert insignia.task(task.id).status is TaskStatus.ACTIVE
+    state = insignia.task(task.id)
+    assert (state.status, state.consecutive_failures) == (TaskStatus.ACTIVE, 0)
+    assert (state.last_status, state.last_run_at) == ("failed", log.execution_time)
     assert summary.failed == 1
     assert_adds_up(summary)
 
