@@ -4,7 +4,6 @@ PostgreSQL is the only truth: a tick that dies leaves leases that end, and the n
 transaction is open during a call, and any number of ticks may run at once.
 """
 
-import logging
 import math
 import random
 import time
@@ -23,14 +22,13 @@ from db.ticks import delete_logs_of_deleted_tasks, read_clock, record_tick
 from domain.attempt import Attempt, unsendable
 from domain.errors import InvalidInput, Unavailable
 from domain.run import AttemptOutcome, ClaimedRun, Decision, decide
-from domain.signature import parse_signing_secret, signature_header
-from domain.success_statuses import parse_success_statuses
 from domain.summary import TickSummary
-from domain.webhook_url import parse_webhook_url, redacted
-from functions import VERSION, bootstrap, schemas
-from functions.delivery import FROZEN_SECONDS, Call, Deliveries, monotonic
+from functions import bootstrap, schemas
+from functions.delivery import FROZEN_SECONDS, Deliveries, monotonic
 from functions.egress import Egress
+from functions.events import log_deactivation, log_delivery, log_failed_tick, log_summary
 from functions.routing import Routes
+from functions.webhook import call_of
 
 BATCH_ROWS = 64
 BATCH_SECONDS = 0.05
@@ -55,7 +53,6 @@ class Limits:
     per_destination: int
 
 
-log = logging.getLogger(__name__)
 routes = Routes("Tick")
 
 
@@ -72,9 +69,14 @@ def tick() -> schemas.TickSummary:
         concurrency=settings.delivery_concurrency,
         per_destination=settings.destination_concurrency,
     )
-    summary = run_tick(
-        bootstrap.tick_database(), bootstrap.egress(), limits, is_stopping=bootstrap.is_stopping
-    )
+    try:
+        summary = run_tick(
+            bootstrap.tick_database(), bootstrap.egress(), limits, is_stopping=bootstrap.is_stopping
+        )
+    except Unavailable as error:
+        log_failed_tick(error)
+        raise
+    log_summary(summary)
     return schemas.TickSummary.model_validate(summary)
 
 
@@ -358,74 +360,7 @@ class Tick:
                 case Disposal.DEFERRED:
                     continue
             log_delivery(decision, settlement.disposals[decision.run.id])
-            if decision.run.task_id in settlement.deactivated:
-                log_deactivation(decision)
-
-
-def call_of(run: ClaimedRun) -> Call:
-    """The HTTP request of an attempt (docs/engine.md, Identity of a delivery).
-
-    A user's header takes the place of ours of the same name, where domain/webhook_headers.py allows it.
-    """
-    slot = run.scheduled_for.isoformat().replace("+00:00", "Z")
-    timestamp = int(run.started_at.timestamp())
-    body = run.payload.encode() if run.method.has_body else None
-    headers = {
-        "User-Agent": f"Insignia/{VERSION}",
-        "Accept": "*/*",
-        **({"Content-Type": "application/json"} if body is not None else {}),
-    }
-    of_user = {name.lower() for name in run.headers}
-    headers = {name: value for name, value in headers.items() if name.lower() not in of_user}
-    identity = {
-        "Expect": "",
-        "webhook-id": str(run.id),
-        "webhook-timestamp": str(timestamp),
-        "X-Insignia-Task-Id": str(run.task_id),
-        "X-Insignia-Scheduled-For": slot,
-        "X-Insignia-Attempt": str(run.number),
-    }
-    secrets = [parse_signing_secret(secret) for secret in run.signing_secrets]
-    if secrets:
-        identity["webhook-signature"] = signature_header(secrets, str(run.id), timestamp, body or b"")
-    return Call(
-        id=run.id,
-        url=parse_webhook_url(run.webhook_url),
-        method=run.method,
-        headers={**headers, **run.headers, **identity},
-        body=body,
-        timeout_seconds=run.timeout_seconds,
-        success_statuses=parse_success_statuses(run.success_statuses),
-        claimed_at=run.started_at,
-    )
-
-
-def log_delivery(decision: Decision, disposal: Disposal) -> None:
-    """One line per delivery; the webhook's URL only as scheme, host and hash."""
-    run, attempt = decision.run, decision.attempt
-    log.log(
-        logging.INFO if disposal is Disposal.SUCCESS else logging.WARNING,
-        "%s: %s → %s: %s",
-        disposal,
-        run.task_name,
-        redacted(run.webhook_url),
-        decision.message,
-        extra={
-            "task_id": str(run.task_id),
-            "run_id": str(run.id),
-            "attempt": run.number,
-            "status": disposal,
-            "http_status": attempt.http_status,
-            "error": attempt.error,
-            "duration_ms": attempt.duration_ms,
-        },
-    )
-
-
-def log_deactivation(decision: Decision) -> None:
-    """A task was switched off: what nobody should have to find out from a missing call."""
-    log.warning(
-        "deactivated: %s will not be called again until its status is set to active",
-        decision.run.task_name,
-        extra={"task_id": str(decision.run.task_id), "run_id": str(decision.run.id), "status": "deactivated"},
-    )
+        for run in {
+            one.run.task_id: one.run for one in batch if one.run.task_id in settlement.deactivated
+        }.values():
+            log_deactivation(run)

@@ -92,7 +92,7 @@ def test_payloads_in_flight_are_bounded_but_a_large_one_goes_alone(
     crowd = Crowd(2)
     with Receiver(crowd) as receiver:
         for _ in range(5):
-            insignia.create(receiver.url, payload="x" * 400)
+            insignia.create(receiver.url, payload="ü" * 200)
         insignia.make_due()
         assert insignia.tick().succeeded == 5
     assert crowd.most == 2
@@ -305,6 +305,7 @@ def test_a_result_that_cannot_be_written_ends_alone_as_our_error(
         assert log.finished_at is not None
         state = insignia.task(tasks[1].id)
         assert (state.status, state.consecutive_failures) == (TaskStatus.ACTIVE, 0)
+        assert (state.last_status, state.last_run_at) == ("failed", log.execution_time)
         assert (summary.started, summary.succeeded, summary.failed, summary.unsettled) == (3, 2, 1, 0)
         assert_adds_up(summary)
         insignia.make_due()
