@@ -1,6 +1,6 @@
 """A tick dies, freezes or loses its connections at each named point: nothing is lost, and nothing runs twice.
 
-The only exception is the one that is promised (design/engine.md, Identity of a delivery): a call may be repeated
+The only exception is the one that is promised (docs/engine.md, Identity of a delivery): a call may be repeated
 when its tick died, or lost its lease, between the POST and the commit.
 """
 

@@ -25,7 +25,7 @@ class Fault(StrEnum):
 
 
 class Point(StrEnum):
-    """Where; the fault points at the end of design/engine.md."""
+    """Where; the fault points at the end of docs/engine.md."""
 
     IN_THE_SWEEP = "in the sweep"
     RETRY_LOCKED = "retry locked"
