@@ -1,4 +1,4 @@
-"""I1 to I5 of docs/engine.md, from what the database says and what the receiver has written down."""
+"""I1 to I5 of docs/guarantees.md, from what the database says and what the receiver has written down."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

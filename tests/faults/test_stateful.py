@@ -228,7 +228,7 @@ def world(
 def test_nothing_that_happens_breaks_a_promise(
     world: World, monkeypatch: pytest.MonkeyPatch, is_full: bool
 ) -> None:
-    """Invariants I1 to I5 of docs/engine.md, after every step of every example."""
+    """Invariants I1 to I5 of docs/guarantees.md, after every step of every example."""
     monkeypatch.setattr(Life, "world", world, raising=False)
     try:
         run_state_machine_as_test(

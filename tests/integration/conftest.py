@@ -123,7 +123,7 @@ def insignia(engine: Engine) -> Insignia:
 
 
 def assert_adds_up(summary: TickSummary) -> None:
-    """Invariant I5 of docs/engine.md."""
+    """Invariant I5 of docs/guarantees.md."""
     assert summary.started == (
         summary.succeeded
         + summary.failed
