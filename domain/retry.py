@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http import HTTPStatus
@@ -52,16 +51,16 @@ def retry_delay_seconds(retry: int, jitter: float) -> float:
 
 
 def retry_after_seconds(
-    http_status: int | None, headers: Mapping[str, str], body: str | None, now: datetime
+    http_status: int | None, header: str, body: str | None, now: datetime
 ) -> float | None:
     """How long a 429 or a 503 asks to be left alone: 0 to 3600 s; None if it does not say, or in no known form.
 
     `Retry-After` (RFC 9110, 10.2.3; also with a fraction) comes first, then the `retry_after` seconds of a
-    JSON body, as Discord sends them. The names of `headers` are in lower case, `now` is aware.
+    JSON body, as Discord sends them. `header` is the value of Retry-After, empty if there is none; `now` is aware.
     """
     if http_status not in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         return None
-    seconds = _header_seconds(headers.get("retry-after", "").strip(" \t"), now)
+    seconds = _header_seconds(header.strip(" \t"), now)
     if seconds is None:
         seconds = _body_seconds(body or "")
     return None if seconds is None else min(seconds, float(MAX_RETRY_AFTER_SECONDS))

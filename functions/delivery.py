@@ -4,86 +4,27 @@ Why pycurl: docs/adr/0002-pycurl-for-the-calls.md.
 """
 
 import heapq
-import io
 import math
 import selectors
-import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from itertools import count
 from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-import certifi
 import pycurl
 
-from domain.attempt import Attempt, AttemptError, answered
-from domain.retry import retry_after_seconds
-from domain.task import Method
-from domain.webhook_url import WebhookUrl
+from domain.attempt import AttemptError
 from functions.egress import Dial, Egress
 from functions.lookups import Lookups
-
-MAX_BODY_BYTES = 64 * 1024
-MAX_HEADER_BYTES = 64 * 1024
-EXCERPT_BYTES = 2 * 1024
-MAX_IDLE_SECONDS = 3
-"""libcurl repeats a POST by itself when a kept-alive connection has died; a short idle time makes that rare."""
-
-BACKSTOP_SECONDS = 10
-"""After a pause libcurl would time a call out before it reads the answer; so ours is the deadline that counts."""
+from functions.transfer import Call, FinishedCall, Transfer, blocked, monotonic, new_handle
 
 FROZEN_SECONDS = 5
 """A process that was away for so long does not send what it had claimed: its lease may be another's."""
 
 MAX_PAUSE_SECONDS = 1
 """So that a pause of this length is told from a freeze."""
-
-TLS_ERRORS = {35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98}
-LIBCURL_TOO_LARGE = 100
-"""libcurl's own limit on the headers of an answer (300 KB in all, 100 KB for one)."""
-
-FAILURES = {
-    pycurl.E_COULDNT_RESOLVE_HOST: (AttemptError.DNS, "the host name could not be resolved"),
-    pycurl.E_COULDNT_CONNECT: (AttemptError.CONNECT, "the connection was refused or the host is unreachable"),
-    pycurl.E_GOT_NOTHING: (AttemptError.CONNECT, "the connection was closed without an answer"),
-    pycurl.E_SEND_ERROR: (AttemptError.CONNECT, "the connection broke while the request was sent"),
-    pycurl.E_SEND_FAIL_REWIND: (AttemptError.CONNECT, "the connection broke while the request was sent"),
-    pycurl.E_RECV_ERROR: (AttemptError.CONNECT, "the connection broke before the answer was complete"),
-    pycurl.E_PARTIAL_FILE: (AttemptError.CONNECT, "the connection broke before the answer was complete"),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One HTTP request: what is sent, for how long its answer is waited for, and which answer is a success."""
-
-    id: UUID
-    url: WebhookUrl
-    method: Method
-    headers: Mapping[str, str]
-    body: bytes | None
-    timeout_seconds: float
-    success_statuses: Sequence[range]
-    claimed_at: datetime
-    """By the clock of the database, which goes on in this process by its monotonic clock."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinishedCall:
-    """`attempt` is None when nothing was sent: this process had been frozen, and the call may no longer be ours."""
-
-    call: Call
-    attempt: Attempt | None
-
-
-def monotonic() -> float:
-    """Seconds of a clock that never steps and, where the system has one, counts suspended time."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Deliveries:
@@ -134,7 +75,7 @@ class Deliveries:
                 refused = transfer.failed(AttemptError.PROTOCOL, "the URL or a header cannot be sent")
             else:
                 self._transfers[curl] = transfer
-                heapq.heappush(self._deadlines, (transfer.deadline, next(self._sequence), transfer))
+                self._watch_deadline(transfer)
                 self._multi.add_handle(curl)
                 return
         else:
@@ -235,6 +176,14 @@ class Deliveries:
             for curl, code, _ in failed:
                 self._finish(self._transfers[curl], code)
 
+    def _watch_deadline(self, transfer: Transfer) -> None:
+        if len(self._deadlines) > 2 * len(
+            self._transfers
+        ):  # most have ended, and keep their payloads in memory
+            self._deadlines = [entry for entry in self._deadlines if not entry[2].is_finished]
+            heapq.heapify(self._deadlines)
+        heapq.heappush(self._deadlines, (transfer.deadline, next(self._sequence), transfer))
+
     def _end_overdue(self) -> None:
         now = monotonic()
         while self._deadlines and (self._deadlines[0][2].is_finished or self._deadlines[0][0] <= now):
@@ -244,7 +193,7 @@ class Deliveries:
             is_unsent = not transfer.is_sent and self._was_frozen_since(transfer.started_at)
             self._finish(transfer, pycurl.E_ABORTED_BY_CALLBACK if is_unsent else pycurl.E_OPERATION_TIMEDOUT)
 
-    def _finish(self, transfer: "Transfer", code: int) -> None:
+    def _finish(self, transfer: Transfer, code: int) -> None:
         self._lookups.ended(transfer.call.url.host, timed_out=code == pycurl.E_OPERATION_TIMEDOUT)
         self._finished.append(transfer.finish(code))
         self._multi.remove_handle(transfer.curl)
@@ -266,144 +215,3 @@ class Deliveries:
 
     def _set_timer(self, timeout_ms: int) -> None:
         self._timer_at = None if timeout_ms < 0 else monotonic() + timeout_ms / 1000
-
-
-class Transfer:
-    """One call on one handle, and what has been read of its answer."""
-
-    def __init__(
-        self,
-        call: Call,
-        curl: pycurl.Curl,
-        dial: Dial,
-        was_frozen_since: Callable[[float], bool],
-        lookups: Lookups,
-    ) -> None:
-        self.call = call
-        self.curl = curl
-        self._dial = dial
-        self._was_frozen_since = was_frozen_since
-        self._lookups = lookups
-        self.started_at = monotonic()
-        self.deadline = self.started_at + call.timeout_seconds
-        self.is_finished = False
-        self.is_sent = False
-        self._body = bytearray()
-        self._header_bytes = 0
-        self._headers: dict[str, str] = {}
-
-    def prepare(self) -> None:
-        set_option = self.curl.setopt
-        call = self.call
-        set_option(pycurl.URL, call.url.url)
-        set_option(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in call.headers.items()])
-        if call.body is None:
-            set_option(pycurl.HTTPGET, 1)
-        else:
-            set_option(pycurl.POST, 1)
-            # libcurl may repeat a request by itself on a fresh connection, unless it cannot rewind the body:
-            # a read function without a seek function makes that an error, and so an attempt of ours.
-            set_option(pycurl.READFUNCTION, io.BytesIO(call.body).read)
-            set_option(pycurl.POSTFIELDSIZE_LARGE, len(call.body))
-        set_option(pycurl.FRESH_CONNECT, call.body is None)
-        set_option(pycurl.CUSTOMREQUEST, call.method)
-        set_option(pycurl.OPENSOCKETFUNCTION, self._open_socket)
-        set_option(pycurl.PREREQFUNCTION, self._may_be_sent)
-        set_option(pycurl.WRITEFUNCTION, self._read_body)
-        set_option(pycurl.HEADERFUNCTION, self._read_header)
-        set_option(pycurl.TIMEOUT_MS, int((call.timeout_seconds + BACKSTOP_SECONDS) * 1000))
-
-    def finish(self, code: int) -> FinishedCall:
-        self.is_finished = True
-        status: int = self.curl.getinfo(pycurl.RESPONSE_CODE)
-        if code == pycurl.E_ABORTED_BY_CALLBACK:
-            return FinishedCall(call=self.call, attempt=None)
-        if self._header_bytes > MAX_HEADER_BYTES or code == LIBCURL_TOO_LARGE:
-            return self.failed(AttemptError.TOO_LARGE, "the answer's headers are larger than 64 KiB", status)
-        is_capped = code == pycurl.E_WRITE_ERROR and len(self._body) >= MAX_BODY_BYTES
-        if code == 0 or is_capped:
-            return FinishedCall(call=self.call, attempt=self._answered(status))
-        if code == pycurl.E_OPERATION_TIMEDOUT:
-            message = f"there was no complete answer within {self.call.timeout_seconds:g} s"
-            return self.failed(AttemptError.TIMEOUT, message, status)
-        if self._dial.refused is not None:
-            return self.failed(AttemptError.BLOCKED, blocked(self._dial.refused))
-        if code in TLS_ERRORS:
-            return self.failed(AttemptError.TLS, f"the TLS connection failed: {self.curl.errstr()}", status)
-        error, message = FAILURES.get(code, (AttemptError.PROTOCOL, "the answer is not valid HTTP"))
-        return self.failed(error, message, status)
-
-    def failed(self, error: AttemptError, message: str, http_status: int = 0) -> FinishedCall:
-        self.is_finished = True
-        attempt = Attempt(
-            duration_ms=self._duration_ms(),
-            http_status=http_status or None,
-            error=error,
-            message=message,
-            response_excerpt=self._excerpt(),
-        )
-        return FinishedCall(call=self.call, attempt=attempt)
-
-    def _answered(self, status: int) -> Attempt:
-        now = self.call.claimed_at + timedelta(seconds=monotonic() - self.started_at)
-        body = self._body.decode("utf-8", "replace")
-        return answered(
-            status,
-            duration_ms=self._duration_ms(),
-            success_statuses=self.call.success_statuses,
-            response_excerpt=self._excerpt(),
-            retry_after_seconds=retry_after_seconds(status, self._headers, body, now),
-        )
-
-    def _open_socket(self, purpose: int, address: object) -> socket.socket | int:
-        self._lookups.resolved(self.call.url.host)
-        return self._dial.open(purpose, address)
-
-    def _may_be_sent(self, *_: object) -> int:
-        if self._was_frozen_since(self.started_at):
-            return pycurl.PREREQFUNC_ABORT
-        self.is_sent = True
-        return pycurl.PREREQFUNC_OK
-
-    def _duration_ms(self) -> int:
-        return round((monotonic() - self.started_at) * 1000)
-
-    def _excerpt(self) -> str | None:
-        text = self._body[:EXCERPT_BYTES].decode("utf-8", "replace")
-        return text.replace("\0", "\N{REPLACEMENT CHARACTER}") or None
-
-    def _read_body(self, chunk: bytes) -> int | None:
-        self._body += chunk[: MAX_BODY_BYTES - len(self._body)]
-        return -1 if len(self._body) >= MAX_BODY_BYTES else None
-
-    def _read_header(self, line: bytes) -> int | None:
-        self._header_bytes += len(line)
-        if line.startswith(b"HTTP/"):
-            self._headers.clear()
-        name, separator, value = line.decode("latin-1").partition(":")
-        if separator:
-            self._headers[name.lower()] = value.strip()
-        return -1 if self._header_bytes > MAX_HEADER_BYTES else None
-
-
-def blocked(refusal: str) -> str:
-    return f"the call was not made: {refusal}, which webhooks may not reach (EGRESS_ALLOW)"
-
-
-def new_handle() -> pycurl.Curl:
-    """A handle with all that is the same for every call (SECURITY.md)."""
-    curl = pycurl.Curl()
-    for option, value in (
-        (pycurl.NOSIGNAL, 1),
-        (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
-        (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
-        (pycurl.PATH_AS_IS, 1),
-        (pycurl.FOLLOWLOCATION, 0),
-        (pycurl.PROXY, ""),
-        (pycurl.NETRC, 0),
-        (pycurl.HTTP_CONTENT_DECODING, 0),
-        (pycurl.CAINFO, certifi.where()),
-        (pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS),
-    ):
-        curl.setopt(option, value)
-    return curl

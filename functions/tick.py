@@ -24,10 +24,11 @@ from domain.errors import InvalidInput, Unavailable
 from domain.run import AttemptOutcome, ClaimedRun, Decision, decide
 from domain.summary import TickSummary
 from functions import bootstrap, schemas
-from functions.delivery import FROZEN_SECONDS, Deliveries, monotonic
+from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
 from functions.events import log_deactivation, log_delivery, log_failed_tick, log_summary
 from functions.routing import Routes
+from functions.transfer import monotonic
 from functions.webhook import call_of
 
 BATCH_ROWS = 64

@@ -5,7 +5,7 @@ from domain.signature import parse_signing_secret, signature_header
 from domain.success_statuses import parse_success_statuses
 from domain.webhook_url import parse_webhook_url
 from functions import VERSION
-from functions.delivery import Call
+from functions.transfer import Call
 
 
 def call_of(run: ClaimedRun) -> Call:

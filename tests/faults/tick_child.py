@@ -29,11 +29,13 @@ import db.settle
 import db.slot_claims
 import functions.delivery
 import functions.tick
+import functions.transfer
 from db.engine import Connection, Engine, make_engine
 from domain.errors import Unavailable
-from functions.delivery import Deliveries, Transfer
+from functions.delivery import Deliveries
 from functions.egress import Egress
 from functions.tick import Tick, run_tick
+from functions.transfer import Call, Transfer
 from tests.faults.tick_process import Fault, Orders, Point
 
 LOOPBACK = Egress(allow=(ip_network("127.0.0.0/8"),))
@@ -105,8 +107,8 @@ class Child:
         patch.setattr(Deliveries, "_drive", self._drive(deliveries["_drive"]))
         patch.setattr(Transfer, "prepare", self._prepare(Transfer.prepare))
         patch.setattr(Transfer, "_read_header", self._read_header(vars(Transfer)["_read_header"]))
-        monotonic = functions.delivery.monotonic
-        for module in (functions.delivery, functions.tick):
+        monotonic = functions.transfer.monotonic
+        for module in (functions.transfer, functions.delivery, functions.tick):
             patch.setattr(module, "monotonic", lambda: monotonic() + self._away_seconds)
         if self._orders.clock_ahead_seconds:
             shift_clock(patch, self._orders.clock_ahead_seconds)
@@ -199,7 +201,7 @@ class Child:
         return wrapped
 
     def _start(self, start: Function) -> Function:
-        def wrapped(deliveries: Deliveries, call: functions.delivery.Call) -> None:
+        def wrapped(deliveries: Deliveries, call: Call) -> None:
             self._at(Point.BEFORE_SEND, UUID(call.headers["X-Insignia-Task-Id"]))
             start(deliveries, call)
 
@@ -238,7 +240,7 @@ class Child:
         def wrapped(transfer: Any) -> None:
             transfer.body = Body(transfer.call.body, lambda: self._at(Point.PARTLY_SENT))
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(functions.delivery, "io", SimpleNamespace(BytesIO=lambda _: transfer.body))
+                patch.setattr(functions.transfer, "io", SimpleNamespace(BytesIO=lambda _: transfer.body))
                 prepare(transfer)
 
         return wrapped

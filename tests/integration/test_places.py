@@ -17,8 +17,8 @@ from domain.attempt import Attempt
 from domain.errors import Unavailable
 from domain.run import ClaimedRun, Decision, RunStatus, decide
 from domain.task import TaskStatus
-from functions.delivery import monotonic
 from functions.egress import Egress
+from functions.transfer import monotonic
 from tests.integration.conftest import Insignia, assert_adds_up
 from tests.receiver import Answer, Received, Receiver
 

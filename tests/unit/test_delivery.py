@@ -15,8 +15,9 @@ import pytest
 from domain.attempt import Attempt
 from domain.task import Method
 from domain.webhook_url import WebhookUrl, parse_webhook_url
-from functions.delivery import Call, Deliveries, FinishedCall
+from functions.delivery import Deliveries
 from functions.egress import Egress
+from functions.transfer import Call, FinishedCall
 from tests.receiver import Answer, Received, Receiver
 
 TIMEOUT = 1.0

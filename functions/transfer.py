@@ -1,0 +1,219 @@
+"""One call in flight on one libcurl handle: how it is sent, what is read of its answer, what came of it."""
+
+import io
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import certifi
+import pycurl
+
+from domain.attempt import Attempt, AttemptError, answered
+from domain.retry import retry_after_seconds
+from domain.task import Method
+from domain.webhook_url import WebhookUrl
+from functions.egress import Dial
+from functions.lookups import Lookups
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 64 * 1024
+EXCERPT_BYTES = 2 * 1024
+"""What is kept of a body; the rest is read and forgotten, so that large answers to many calls need no memory."""
+
+MAX_IDLE_SECONDS = 3
+"""libcurl repeats a POST by itself when a kept-alive connection has died; a short idle time makes that rare."""
+
+BACKSTOP_SECONDS = 10
+"""After a pause libcurl would time a call out before it reads the answer; so ours is the deadline that counts."""
+
+TLS_ERRORS = {35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98}
+LIBCURL_TOO_LARGE = 100
+"""libcurl's own limit on the headers of an answer (300 KB in all, 100 KB for one)."""
+
+FAILURES = {
+    pycurl.E_COULDNT_RESOLVE_HOST: (AttemptError.DNS, "the host name could not be resolved"),
+    pycurl.E_COULDNT_CONNECT: (AttemptError.CONNECT, "the connection was refused or the host is unreachable"),
+    pycurl.E_GOT_NOTHING: (AttemptError.CONNECT, "the connection was closed without an answer"),
+    pycurl.E_SEND_ERROR: (AttemptError.CONNECT, "the connection broke while the request was sent"),
+    pycurl.E_SEND_FAIL_REWIND: (AttemptError.CONNECT, "the connection broke while the request was sent"),
+    pycurl.E_RECV_ERROR: (AttemptError.CONNECT, "the connection broke before the answer was complete"),
+    pycurl.E_PARTIAL_FILE: (AttemptError.CONNECT, "the connection broke before the answer was complete"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One HTTP request: what is sent, for how long its answer is waited for, and which answer is a success."""
+
+    id: UUID
+    url: WebhookUrl
+    method: Method
+    headers: Mapping[str, str]
+    body: bytes | None
+    timeout_seconds: float
+    success_statuses: Sequence[range]
+    claimed_at: datetime
+    """By the clock of the database, which goes on in this process by its monotonic clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedCall:
+    """`attempt` is None when nothing was sent: this process had been frozen, and the call may no longer be ours."""
+
+    call: Call
+    attempt: Attempt | None
+
+
+def monotonic() -> float:
+    """Seconds of a clock that never steps and, where the system has one, counts suspended time."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class Transfer:
+    """One call on one handle, and what has been read of its answer."""
+
+    def __init__(
+        self,
+        call: Call,
+        curl: pycurl.Curl,
+        dial: Dial,
+        was_frozen_since: Callable[[float], bool],
+        lookups: Lookups,
+    ) -> None:
+        self.call = call
+        self.curl = curl
+        self._dial = dial
+        self._was_frozen_since = was_frozen_since
+        self._lookups = lookups
+        self.started_at = monotonic()
+        self.deadline = self.started_at + call.timeout_seconds
+        self.is_finished = False
+        self.is_sent = False
+        self._excerpt = bytearray()
+        self._body_bytes = 0
+        self._header_bytes = 0
+        self._retry_after = ""
+
+    def prepare(self) -> None:
+        set_option = self.curl.setopt
+        call = self.call
+        set_option(pycurl.URL, call.url.url)
+        set_option(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in call.headers.items()])
+        if call.body is None:
+            set_option(pycurl.HTTPGET, 1)
+        else:
+            set_option(pycurl.POST, 1)
+            # libcurl may repeat a request by itself on a fresh connection, unless it cannot rewind the body:
+            # a read function without a seek function makes that an error, and so an attempt of ours.
+            set_option(pycurl.READFUNCTION, io.BytesIO(call.body).read)
+            set_option(pycurl.POSTFIELDSIZE_LARGE, len(call.body))
+        set_option(pycurl.FRESH_CONNECT, call.body is None)
+        set_option(pycurl.CUSTOMREQUEST, call.method)
+        set_option(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        set_option(pycurl.PREREQFUNCTION, self._may_be_sent)
+        set_option(pycurl.WRITEFUNCTION, self._read_body)
+        set_option(pycurl.HEADERFUNCTION, self._read_header)
+        set_option(pycurl.TIMEOUT_MS, int((call.timeout_seconds + BACKSTOP_SECONDS) * 1000))
+
+    def finish(self, code: int) -> FinishedCall:
+        self.is_finished = True
+        status: int = self.curl.getinfo(pycurl.RESPONSE_CODE)
+        if code == pycurl.E_ABORTED_BY_CALLBACK:
+            return FinishedCall(call=self.call, attempt=None)
+        if self._header_bytes > MAX_HEADER_BYTES or code == LIBCURL_TOO_LARGE:
+            return self.failed(AttemptError.TOO_LARGE, "the answer's headers are larger than 64 KiB", status)
+        is_capped = code == pycurl.E_WRITE_ERROR and self._body_bytes >= MAX_BODY_BYTES
+        if code == 0 or is_capped:
+            return FinishedCall(call=self.call, attempt=self._answered(status))
+        if code == pycurl.E_OPERATION_TIMEDOUT:
+            message = f"there was no complete answer within {self.call.timeout_seconds:g} s"
+            return self.failed(AttemptError.TIMEOUT, message, status)
+        if self._dial.refused is not None:
+            return self.failed(AttemptError.BLOCKED, blocked(self._dial.refused))
+        if code in TLS_ERRORS:
+            return self.failed(AttemptError.TLS, f"the TLS connection failed: {self.curl.errstr()}", status)
+        error, message = FAILURES.get(code, (AttemptError.PROTOCOL, "the answer is not valid HTTP"))
+        return self.failed(error, message, status)
+
+    def failed(self, error: AttemptError, message: str, http_status: int = 0) -> FinishedCall:
+        self.is_finished = True
+        attempt = Attempt(
+            duration_ms=self._duration_ms(),
+            http_status=http_status or None,
+            error=error,
+            message=message,
+            response_excerpt=self._response_excerpt(),
+        )
+        return FinishedCall(call=self.call, attempt=attempt)
+
+    def _answered(self, status: int) -> Attempt:
+        now = self.call.claimed_at + timedelta(seconds=monotonic() - self.started_at)
+        excerpt = self._response_excerpt()
+        return answered(
+            status,
+            duration_ms=self._duration_ms(),
+            success_statuses=self.call.success_statuses,
+            response_excerpt=excerpt,
+            retry_after_seconds=retry_after_seconds(status, self._retry_after, excerpt, now),
+        )
+
+    def _open_socket(self, purpose: int, address: object) -> socket.socket | int:
+        self._lookups.resolved(self.call.url.host)
+        return self._dial.open(purpose, address)
+
+    def _may_be_sent(self, *_: object) -> int:
+        if self._was_frozen_since(self.started_at):
+            return pycurl.PREREQFUNC_ABORT
+        self.is_sent = True
+        return pycurl.PREREQFUNC_OK
+
+    def _duration_ms(self) -> int:
+        return round((monotonic() - self.started_at) * 1000)
+
+    def _response_excerpt(self) -> str | None:
+        text = self._excerpt.decode("utf-8", "replace")
+        return text.replace("\0", "\N{REPLACEMENT CHARACTER}") or None
+
+    def _read_body(self, chunk: bytes) -> int | None:
+        self._body_bytes += len(chunk)
+        self._excerpt += chunk[: EXCERPT_BYTES - len(self._excerpt)]
+        return -1 if self._body_bytes >= MAX_BODY_BYTES else None
+
+    def _read_header(self, line: bytes) -> int | None:
+        self._header_bytes += len(line)
+        name, _, value = line.partition(b":")
+        if line.startswith(b"HTTP/"):  # the headers before it were those of a 1xx answer
+            self._retry_after = ""
+        elif name.lower() == b"retry-after":
+            self._retry_after = value.decode("latin-1").strip()
+        return -1 if self._header_bytes > MAX_HEADER_BYTES else None
+
+
+def blocked(refusal: str) -> str:
+    return f"the call was not made: {refusal}, which webhooks may not reach (EGRESS_ALLOW)"
+
+
+def new_handle() -> pycurl.Curl:
+    """A handle with all that is the same for every call (SECURITY.md)."""
+    curl = pycurl.Curl()
+    for option, value in (
+        (pycurl.NOSIGNAL, 1),
+        (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+        (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
+        (pycurl.PATH_AS_IS, 1),
+        (pycurl.FOLLOWLOCATION, 0),
+        (pycurl.PROXY, ""),
+        (pycurl.NETRC, 0),
+        (pycurl.HTTP_CONTENT_DECODING, 0),
+        (pycurl.CAINFO, certifi.where()),
+        (pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS),
+        (
+            pycurl.UPLOAD_BUFFERSIZE,
+            16 * 1024,
+        ),  # of the 64 KiB that libcurl takes for each call, 16 are enough
+    ):
+        curl.setopt(option, value)
+    return curl
