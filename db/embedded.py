@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import pg8000.dbapi
@@ -51,6 +52,7 @@ _SOCKET = ".s.PGSQL.5432"
 _SOCKET_PATH_LIMIT = 103  # bytes, on macOS; Linux has room for 107
 _LOG_LIMIT = 10_000_000  # bytes
 _START_SECONDS = 60.0  # recovery after a crash may take its time
+_CLEARING_SECONDS = 10.0
 
 
 class EmbeddedPostgresError(InsigniaError):
@@ -157,7 +159,8 @@ class EmbeddedPostgres:
     def _clear_leftovers(self, lock: int, cluster: Path) -> None:
         """What a killed process left behind: the lock is ours, so nobody uses it."""
         for unfinished in self._data_dir.glob(".initdb-*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+            # An initdb whose parent was killed may still be writing files while it ends.
+            wait_until(partial(_is_removed, unfinished), _CLEARING_SECONDS)
         run_dir = os.pread(lock, 4096, 0).decode().partition("\n")[2].partition("\n")[0]
         _write(lock, os.getpid(), run_dir)
         postmaster = (_lines(cluster / "postmaster.pid") or [""])[0]
@@ -357,6 +360,11 @@ def _create_database(socket: str) -> None:
         cursor.execute("SELECT FROM pg_database WHERE datname = 'insignia'")
         if cursor.rowcount == 0:
             cursor.execute("CREATE DATABASE insignia")
+
+
+def _is_removed(directory: Path) -> bool:
+    shutil.rmtree(directory, ignore_errors=True)
+    return not directory.exists()
 
 
 def _locked(descriptor: int, kind: int) -> bool:
