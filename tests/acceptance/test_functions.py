@@ -139,7 +139,8 @@ def test_in_the_cloud_a_failed_delivery_is_one_json_line_without_the_url(
     assert apis["tick"]("POST", "/tick", headers=trace).json()["started"] == 1
     lines = servers["tick"].output.read_text().splitlines()
     entry, deactivation = (entry for entry in map(json.loads, lines) if entry.get("task_id") == task["id"])
-    assert (entry["status"], deactivation["status"]) == ("failed", "deactivated")
+    assert (entry["event"], entry["status"]) == ("delivery", "failed")
+    assert deactivation["event"] == "task.deactivated"
     assert entry["severity"] == "WARNING"
     assert entry["run_id"] == apis["api"].logs(task)[0]["id"]
     assert entry["logging.googleapis.com/trace"] == f"projects/{PROJECT}/traces/{TRACE}"
