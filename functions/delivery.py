@@ -6,8 +6,8 @@ Why pycurl: docs/adr/0002-pycurl-for-the-calls.md.
 import heapq
 import math
 import selectors
-import time
 from collections import deque
+from collections.abc import Sequence
 from itertools import count
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,7 @@ import pycurl
 from domain.attempt import AttemptError
 from functions.egress import Dial, Egress
 from functions.lookups import Lookups
-from functions.transfer import Call, FinishedCall, Transfer, blocked, monotonic, new_handle
+from functions.transfer import Call, FinishedCall, Transfer, blocked, monotonic, new_handle, unsent
 
 FROZEN_SECONDS = 5
 """A process that was away for so long does not send what it had claimed: its lease may be another's."""
@@ -45,6 +45,7 @@ class Deliveries:
         self._spare: list[pycurl.Curl] = []
         self._finished: list[FinishedCall] = []
         self._lookups = Lookups()
+        self._selector.register(self._lookups.bell, selectors.EVENT_READ)
         self._waiting: deque[Call] = deque()
         self._waits_since: dict[UUID, float] = {}
 
@@ -53,48 +54,58 @@ class Deliveries:
         return len(self._transfers) + len(self._waiting) + len(self._finished)
 
     def start(self, call: Call) -> None:
-        """Begin a call, as soon as its host may be looked up.
+        """Begin a call, as soon as the addresses of its host are known; looking them up counts for its deadline.
 
         What libcurl or the egress guard refuses at once becomes a failed attempt. A call that has waited too
-        long for its look-up is finished unsent.
+        long for a place among the look-ups is finished unsent.
         """
-        if self._lookups.begin(call.url.host):
-            self._begin(call)
-        else:
-            self._waiting.append(call)
-            self._waits_since[call.id] = monotonic()
-
-    def _begin(self, call: Call) -> None:
-        curl = self._spare.pop() if self._spare else new_handle()
-        transfer = Transfer(call, curl, Dial(self._egress), self._was_frozen_since, self._lookups)
+        began_at = monotonic()
         refusal = self._egress.refusal_of_host(call.url.host)
-        if refusal is None:
-            try:
-                transfer.prepare()
-            except (pycurl.error, UnicodeError, ValueError):
-                refused = transfer.failed(AttemptError.PROTOCOL, "the URL or a header cannot be sent")
-            else:
-                self._transfers[curl] = transfer
-                self._watch_deadline(transfer)
-                self._multi.add_handle(curl)
-                return
+        if refusal is not None:
+            self._finished.append(unsent(call, began_at, AttemptError.BLOCKED, blocked(refusal)))
+        elif addresses := self._lookups.addresses(call.url.host):
+            self._begin(call, began_at, addresses)
         else:
-            refused = transfer.failed(AttemptError.BLOCKED, blocked(refusal))
-        self._lookups.ended(call.url.host, timed_out=False)
-        self._spare.append(curl)
-        self._finished.append(refused)
+            self._lookups.begin(call.url.host)
+            self._waiting.append(call)
+            self._waits_since[call.id] = began_at
+
+    def _begin(self, call: Call, began_at: float, addresses: Sequence[str]) -> None:
+        curl = self._spare.pop() if self._spare else new_handle()
+        transfer = Transfer(call, curl, Dial(self._egress), self._was_frozen_since, began_at, addresses)
+        try:
+            transfer.prepare()
+        except (pycurl.error, UnicodeError, ValueError):
+            self._spare.append(curl)
+            self._finished.append(
+                transfer.failed(AttemptError.PROTOCOL, "the URL or a header cannot be sent")
+            )
+            return
+        self._transfers[curl] = transfer
+        self._watch_deadline(transfer)
+        self._multi.add_handle(curl)
 
     def _admit_waiting(self) -> None:
+        unresolved = self._lookups.collect()
         for _ in range(len(self._waiting)):
             call = self._waiting.popleft()
-            if self._lookups.begin(call.url.host):
-                del self._waits_since[call.id]
-                self._begin(call)
-            elif monotonic() - self._waits_since[call.id] > FROZEN_SECONDS:
-                del self._waits_since[call.id]
+            host, began_at, now = call.url.host, self._waits_since[call.id], monotonic()
+            if addresses := self._lookups.addresses(host):
+                self._begin(call, began_at, addresses)
+            elif host in unresolved:
+                message = "the host name could not be resolved"
+                self._finished.append(unsent(call, began_at, AttemptError.DNS, message))
+            elif now >= began_at + call.timeout_seconds and not self._was_frozen_since(began_at):
+                message = f"the host name was not resolved within {call.timeout_seconds:g} s"
+                self._finished.append(unsent(call, began_at, AttemptError.TIMEOUT, message))
+            elif self._was_frozen_since(began_at) or (
+                not self._lookups.begin(host) and now - began_at > FROZEN_SECONDS
+            ):
                 self._finished.append(FinishedCall(call=call, attempt=None))
             else:
                 self._waiting.append(call)
+                continue
+            del self._waits_since[call.id]
 
     def wait(self, timeout: float) -> list[FinishedCall]:
         """Drive the calls until one has finished, at most `timeout` seconds; the finished ones.
@@ -106,10 +117,15 @@ class Deliveries:
         self._drive(0)
         while not self._finished and (now := monotonic()) < until and (self._transfers or self._waiting):
             overdue_at = self._deadlines[0][0] if self._deadlines else until
-            wake_at = min(until, overdue_at, self._timer_at or until)
+            wake_at = min(until, overdue_at, self._timer_at or until, self._waiting_until())
             self._drive(min(max(0.0, wake_at - now), MAX_PAUSE_SECONDS))
         finished, self._finished = self._finished, []
         return finished
+
+    def _waiting_until(self) -> float:
+        return min(
+            (self._waits_since[call.id] + call.timeout_seconds for call in self._waiting), default=math.inf
+        )
 
     def abandon(self) -> set[UUID]:
         """Drop the calls in flight, and return those that were not sent; whether the others arrived is not known."""
@@ -133,6 +149,7 @@ class Deliveries:
         self._spare.clear()
         self._multi.close()
         self._selector.close()
+        self._lookups.close()
 
     def __enter__(self) -> Self:
         return self
@@ -143,12 +160,9 @@ class Deliveries:
         self.close()
 
     def _drive(self, timeout: float) -> None:
-        if self._selector.get_map():
-            ready = self._selector.select(timeout)
-        else:
-            ready = []
-            time.sleep(timeout)
-        for key, events in ready:
+        for key, events in self._selector.select(timeout):
+            if key.fileobj is self._lookups.bell:
+                continue
             action = (pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0) | (
                 pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
             )
@@ -194,7 +208,6 @@ class Deliveries:
             self._finish(transfer, pycurl.E_ABORTED_BY_CALLBACK if is_unsent else pycurl.E_OPERATION_TIMEDOUT)
 
     def _finish(self, transfer: Transfer, code: int) -> None:
-        self._lookups.ended(transfer.call.url.host, timed_out=code == pycurl.E_OPERATION_TIMEDOUT)
         self._finished.append(transfer.finish(code))
         self._multi.remove_handle(transfer.curl)
         del self._transfers[transfer.curl]

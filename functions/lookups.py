@@ -1,49 +1,76 @@
-"""Which calls may look up their host now.
+"""Host names are looked up here, each on a thread of its own, and not by libcurl.
 
-libcurl resolves names on few threads, and names that get no answer would hold up all others (docs/engine.md,
-Deadlines and limits): only so many hosts are looked up at once, and those whose last look-up got no answer have
-places of their own.
+libcurl has 20 threads for it. A name that gets no answer holds two of them for as long as the system's resolver
+tries (up to half a minute), also when its call has ended, and closing the handle waits for them: ten such names
+would fail the calls to all other hosts, and hold up the end of the tick (docs/engine.md, Deadlines and limits).
 """
 
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import ip_address
+from queue import SimpleQueue
 
-MAX_LOOKUPS = 8
-MAX_SLOW_LOOKUPS = 2
+MAX_LOOKUPS = 500
+"""Calls in flight bound them already; those of calls that have ended may go on for a while."""
 
 
 class Lookups:
-    """The hosts that are known, are being looked up, and gave no answer."""
+    """What is known of hosts, for as long as a tick lasts. `bell` becomes readable when there is an answer."""
 
     def __init__(self) -> None:
-        self._known: set[str] = set()
-        self._slow: set[str] = set()
+        self.bell, self._ringer = socket.socketpair()
+        self.bell.setblocking(False)
+        self._known: dict[str, Sequence[str]] = {}
         self._under_way: set[str] = set()
+        self._answers: SimpleQueue[tuple[str, Sequence[str]]] = SimpleQueue()
 
     def begin(self, host: str) -> bool:
-        """Whether a call to `host` may start; if its name is not known, it takes a place until the name is."""
-        if host in self._known or is_address(host):
-            return True
-        if host in self._under_way:
-            return False
-        is_slow = host in self._slow
-        if len(self._under_way & self._slow if is_slow else self._under_way - self._slow) >= (
-            MAX_SLOW_LOOKUPS if is_slow else MAX_LOOKUPS
-        ):
-            return False
-        self._under_way.add(host)
+        """Look a host up, unless that is done or under way; False when too many look-ups are under way."""
+        if host not in self._known and host not in self._under_way:
+            if len(self._under_way) >= MAX_LOOKUPS:
+                return False
+            self._under_way.add(host)
+            threading.Thread(target=self._look_up, args=(host,), daemon=True).start()
         return True
 
-    def resolved(self, host: str) -> None:
-        self._known.add(host)
-        self._slow.discard(host)
-        self._under_way.discard(host)
+    def addresses(self, host: str) -> Sequence[str]:
+        """The IP addresses of a host that is known; none of one that is not (yet)."""
+        return (host,) if is_address(host) else self._known.get(host, ())
 
-    def ended(self, host: str, *, timed_out: bool) -> None:
-        """A call has ended; if its name is still not known, its place is free for another."""
-        if host in self._under_way:
+    def collect(self) -> set[str]:
+        """Take the answers that have come; the hosts that cannot be resolved, which may be tried again."""
+        with suppress(BlockingIOError):
+            self.bell.recv(4096)
+        failed = set()
+        while not self._answers.empty():
+            host, addresses = self._answers.get()
             self._under_way.discard(host)
-            if timed_out:
-                self._slow.add(host)
+            if addresses:
+                self._known[host] = addresses
+            else:
+                failed.add(host)
+        return failed
+
+    def close(self) -> None:
+        """Look-ups under way end by themselves, and are heard no more."""
+        self.bell.close()
+        self._ringer.close()
+
+    def _look_up(self, host: str) -> None:
+        self._answers.put((host, resolve(host)))
+        with suppress(OSError):  # closed, or full of rings that nobody has heard yet
+            self._ringer.send(b"!")
+
+
+def resolve(host: str) -> Sequence[str]:
+    """The IP addresses of a host in the order of the system's resolver, each once; none if it has none."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ()
+    return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def is_address(host: str) -> bool:

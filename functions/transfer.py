@@ -1,7 +1,6 @@
 """One call in flight on one libcurl handle: how it is sent, what is read of its answer, what came of it."""
 
 import io
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from domain.retry import retry_after_seconds
 from domain.task import Method
 from domain.webhook_url import WebhookUrl
 from functions.egress import Dial
-from functions.lookups import Lookups
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 64 * 1024
@@ -81,14 +79,15 @@ class Transfer:
         curl: pycurl.Curl,
         dial: Dial,
         was_frozen_since: Callable[[float], bool],
-        lookups: Lookups,
+        started_at: float,
+        addresses: Sequence[str],
     ) -> None:
         self.call = call
         self.curl = curl
         self._dial = dial
         self._was_frozen_since = was_frozen_since
-        self._lookups = lookups
-        self.started_at = monotonic()
+        self._addresses = addresses
+        self.started_at = started_at
         self.deadline = self.started_at + call.timeout_seconds
         self.is_finished = False
         self.is_sent = False
@@ -101,6 +100,8 @@ class Transfer:
         set_option = self.curl.setopt
         call = self.call
         set_option(pycurl.URL, call.url.url)
+        addresses = ",".join(f"[{one}]" if ":" in one else one for one in self._addresses)
+        set_option(pycurl.RESOLVE, [f"{call.url.host}:{call.url.port}:{addresses}"])
         set_option(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in call.headers.items()])
         if call.body is None:
             set_option(pycurl.HTTPGET, 1)
@@ -112,7 +113,7 @@ class Transfer:
             set_option(pycurl.POSTFIELDSIZE_LARGE, len(call.body))
         set_option(pycurl.FRESH_CONNECT, call.body is None)
         set_option(pycurl.CUSTOMREQUEST, call.method)
-        set_option(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        set_option(pycurl.OPENSOCKETFUNCTION, self._dial.open)
         set_option(pycurl.PREREQFUNCTION, self._may_be_sent)
         set_option(pycurl.WRITEFUNCTION, self._read_body)
         set_option(pycurl.HEADERFUNCTION, self._read_header)
@@ -160,10 +161,6 @@ class Transfer:
             retry_after_seconds=retry_after_seconds(status, self._retry_after, excerpt, now),
         )
 
-    def _open_socket(self, purpose: int, address: object) -> socket.socket | int:
-        self._lookups.resolved(self.call.url.host)
-        return self._dial.open(purpose, address)
-
     def _may_be_sent(self, *_: object) -> int:
         if self._was_frozen_since(self.started_at):
             return pycurl.PREREQFUNC_ABORT
@@ -190,6 +187,17 @@ class Transfer:
         elif name.lower() == b"retry-after":
             self._retry_after = value.decode("latin-1").strip()
         return -1 if self._header_bytes > MAX_HEADER_BYTES else None
+
+
+def unsent(call: Call, began_at: float, error: AttemptError, message: str) -> FinishedCall:
+    """A failed attempt that came to no connection."""
+    duration_ms = round((monotonic() - began_at) * 1000)
+    return FinishedCall(
+        call=call,
+        attempt=Attempt(
+            duration_ms=duration_ms, http_status=None, error=error, message=message, response_excerpt=None
+        ),
+    )
 
 
 def blocked(refusal: str) -> str:

@@ -1,47 +1,65 @@
-"""Which calls may look up their host."""
+"""How host names are looked up."""
 
-from functions.lookups import MAX_LOOKUPS, MAX_SLOW_LOOKUPS, Lookups
+import select
+import socket
+import threading
+from collections.abc import Iterator
 
+import pytest
 
-def test_only_so_many_unknown_hosts_are_looked_up_at_once() -> None:
-    lookups = Lookups()
-    begun = [lookups.begin(f"{number}.example.com") for number in range(MAX_LOOKUPS + 2)]
-    assert begun == [True] * MAX_LOOKUPS + [False] * 2
-    lookups.resolved("0.example.com")
-    assert lookups.begin("another.example.com")
-
-
-def test_a_host_is_looked_up_once_and_is_known_then() -> None:
-    lookups = Lookups()
-    assert lookups.begin("hooks.example.com")
-    assert not lookups.begin("hooks.example.com")
-    lookups.resolved("hooks.example.com")
-    assert lookups.begin("hooks.example.com")
-    assert lookups.begin("hooks.example.com")
+from functions import lookups
+from functions.lookups import Lookups
 
 
-def test_an_address_needs_no_look_up() -> None:
-    lookups = Lookups()
-    for number in range(MAX_LOOKUPS):
-        lookups.begin(f"{number}.example.com")
-    assert lookups.begin("127.0.0.1")
-    assert lookups.begin("::1")
+@pytest.fixture
+def looked_up() -> Iterator[Lookups]:
+    found = Lookups()
+    yield found
+    found.close()
 
 
-def test_hosts_whose_last_look_up_got_no_answer_do_not_hold_up_the_others() -> None:
-    lookups = Lookups()
-    silent = [f"silent-{number}.example.com" for number in range(MAX_LOOKUPS)]
-    for host in silent:
-        assert lookups.begin(host)
-        lookups.ended(host, timed_out=True)
-    assert [lookups.begin(host) for host in silent] == [True] * MAX_SLOW_LOOKUPS + [False] * (
-        MAX_LOOKUPS - MAX_SLOW_LOOKUPS
-    )
-    assert lookups.begin("healthy.example.com")
+def answer(looked_up: Lookups) -> set[str]:
+    assert select.select([looked_up.bell], [], [], 10)[0], "no answer within 10 s"
+    return looked_up.collect()
 
 
-def test_a_failed_look_up_frees_its_place() -> None:
-    lookups = Lookups()
-    assert lookups.begin("name.invalid")
-    lookups.ended("name.invalid", timed_out=False)
-    assert lookups.begin("name.invalid")
+def test_a_host_is_known_when_its_answer_has_come(looked_up: Lookups) -> None:
+    assert looked_up.addresses("localhost") == ()
+    assert looked_up.begin("localhost")
+    assert answer(looked_up) == set()
+    assert "127.0.0.1" in looked_up.addresses("localhost")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_an_address_needs_no_look_up(looked_up: Lookups, address: str) -> None:
+    assert looked_up.addresses(address) == (address,)
+
+
+def test_a_host_that_cannot_be_resolved_is_told_once_and_may_be_tried_again(looked_up: Lookups) -> None:
+    for _ in range(2):
+        assert looked_up.begin("name.invalid")
+        assert answer(looked_up) == {"name.invalid"}
+        assert looked_up.addresses("name.invalid") == ()
+        assert looked_up.collect() == set()
+
+
+def test_a_host_is_asked_for_once_and_only_so_many_are_looked_up_at_once(
+    looked_up: Lookups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, may_answer = [], threading.Event()
+
+    def getaddrinfo(host: str, *_: object, **named: object) -> object:
+        asked.append(host)
+        may_answer.wait(10)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(lookups, "MAX_LOOKUPS", 2)
+    hosts = ["a.example.com", "a.example.com", "b.example.com", "c.example.com", "b.example.com"]
+    assert [looked_up.begin(host) for host in hosts] == [True, True, True, False, True]
+    may_answer.set()
+    failed: set[str] = set()
+    while len(failed) < 2:
+        failed |= answer(looked_up)
+    assert sorted(asked) == ["a.example.com", "b.example.com"]
+    assert looked_up.begin("c.example.com")
