@@ -112,14 +112,14 @@ class Trial:
         assert summary is not None, "the tick was Unavailable, and nothing was wrong with the database"
         return summary
 
-    def recover(self) -> None:
+    def recover(self, *, budget_seconds: float = SHORT_BUDGET_SECONDS) -> None:
         """Later ticks, until nothing is due; whoever died has lost its leases."""
         for _ in range(MAX_RECOVERY_TICKS):
             self.insignia.end_leases_and_waits()
             with transaction(self._engine) as connection:
                 if not read_backlog(connection).due:
                     return
-            self.tick()
+            self.tick(budget_seconds=budget_seconds)
         raise AssertionError(f"something is still due after {MAX_RECOVERY_TICKS} ticks")
 
     def assert_calls_are_recorded(self) -> None:
