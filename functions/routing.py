@@ -22,7 +22,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -36,7 +36,7 @@ from werkzeug.routing import Map, MapAdapter, Rule
 
 from domain.errors import NotFound, Unavailable
 from functions import bootstrap
-from functions.auth import require_token
+from functions.auth import Caller, audiences, require_token
 from functions.fields import EXAMPLE_UUID, canonical_uuid
 from functions.json_body import parse_json
 from functions.problems import (
@@ -53,6 +53,7 @@ from functions.problems import (
     problem,
 )
 from functions.request_id import HEADER, known_by, request_id
+from functions.settings import Settings
 from functions.validation import shown, validated
 
 MAX_BODY_BYTES = 256 * 1024
@@ -85,6 +86,7 @@ class Route:
     status: int
     location: str | None
     is_public: bool
+    caller: Callable[[Settings], Caller | None]
     errors: Mapping[int, type[BaseModel]]
     takes_request: bool
     path_parameters: Mapping[str, type]
@@ -108,11 +110,13 @@ class Routes(list[Route]):
         status: int = 200,
         location: str | None = None,
         is_public: bool = False,
+        caller: Callable[[Settings], Caller | None] = lambda _: None,
         errors: Mapping[int, type[BaseModel]] | None = None,
     ) -> Callable[[AnyHandler], AnyHandler]:
         """Declare the decorated function as the handler of `method` on `path`.
 
         `status` is that of a success; `location` is a path made of the answer's fields ("/tasks/{id}").
+        `caller` tells of the settings whose identity tokens open it, besides the tokens of the API.
         `errors` are those that its parameters do not imply, with the model of their documents.
         """
 
@@ -129,6 +133,7 @@ class Routes(list[Route]):
                     status=status,
                     location=location,
                     is_public=is_public,
+                    caller=caller,
                     errors=errors or {},
                     takes_request=takes_request,
                     path_parameters=hints,
@@ -214,9 +219,24 @@ def _answer(adapter: MapAdapter, request: flask.Request, body: "RequestBody") ->
             f"This path does not answer {shown(request.method)}; use {allow}.", headers={"Allow": allow}
         ) from None
     if not route.is_public:
-        require_token(request, bootstrap.settings().api_tokens)
+        _check_caller(route, request)
     answer = route.handler(**_arguments(route, request, path_values, body))
     return answer if isinstance(answer, flask.Response) else _json(route, answer)
+
+
+def _check_caller(route: Route, request: flask.Request) -> None:
+    settings = bootstrap.settings()
+    if (caller := route.caller(settings)) is None:
+        require_token(request, settings.api_tokens)
+        return
+    # Cloud Run ends TLS, and leads a request here by its host: another host cannot be pretended.
+    scheme = "https" if settings.in_cloud else request.scheme
+    expected = audiences(caller, f"{scheme}://{request.host}", route.path)
+    require_token(
+        request,
+        settings.api_tokens,
+        partial(bootstrap.identity_verifier().verify, email=caller.email, audiences=expected),
+    )
 
 
 def _check_url(request: flask.Request) -> None:
