@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,7 +19,7 @@ from tests.receiver import Answer, Received, Receiver
 EVERY_STATUS = list(TaskStatus)
 
 
-def with_status(insignia: Insignia, status: TaskStatus, url: str, **fields: int) -> Task:
+def with_status(insignia: Insignia, status: TaskStatus, url: str, **fields: Any) -> Task:
     """`completed` is what only the engine sets."""
     task = insignia.create(url, **fields)
     insignia.execute(
