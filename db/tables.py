@@ -18,7 +18,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
 metadata = MetaData(
     naming_convention={
@@ -45,6 +45,7 @@ tasks = Table(
     Column("headers", JSON, nullable=False),
     Column("payload", JSON, nullable=False),
     Column("signing_secrets", JSON, nullable=False),
+    Column("tags", ARRAY(Text), nullable=False),
     Column("success_statuses", Text, nullable=False),
     Column("max_retry", SmallInteger, nullable=False),
     Column("retry_on", Text, nullable=False),
@@ -64,6 +65,8 @@ tasks = Table(
     CheckConstraint("catchup_window_seconds >= 0", name="catchup_window_not_negative"),
     CheckConstraint("overlap_policy IN ('skip', 'allow')", name="overlap_policy_known"),
     Index("tasks_created_at_id", "created_at", "id"),
+    Index("tasks_name_id", "name", "id"),
+    Index("tasks_tags", "tags", postgresql_using="gin"),
     Index(
         "tasks_name_trigram",
         "name",

@@ -140,6 +140,7 @@ def upgrade() -> None:
         sa.Column("headers", sa.JSON(), nullable=False),
         sa.Column("payload", sa.JSON(), nullable=False),
         sa.Column("signing_secrets", sa.JSON(), nullable=False),
+        sa.Column("tags", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("success_statuses", sa.Text(), nullable=False),
         sa.Column("max_retry", sa.SmallInteger(), nullable=False),
         sa.Column("retry_on", sa.Text(), nullable=False),
@@ -166,6 +167,8 @@ def upgrade() -> None:
         comment="What users define: wide and cold, never written by a tick.",
     )
     op.create_index("tasks_created_at_id", "tasks", ["created_at", "id"], unique=False)
+    op.create_index("tasks_name_id", "tasks", ["name", "id"], unique=False)
+    op.create_index("tasks_tags", "tasks", ["tags"], unique=False, postgresql_using="gin")
     op.create_index(
         "tasks_name_trigram",
         "tasks",
