@@ -11,16 +11,12 @@ locals {
     instances   = var.api_max_instances
     pool        = 5
     ingress     = "ALLOW_ALL"
-    secrets     = ["API_TOKEN"]
+    secrets     = keys(local.secrets)
   }
   reads_scheduler = setintersection(var.http_functions, ["api", "health"])
 
   functions = merge(
-    {
-      for f in var.http_functions : f => merge(local.http_function, {
-        secrets = f == "api" && var.read_token ? ["API_TOKEN", "API_READ_TOKEN"] : ["API_TOKEN"]
-      })
-    },
+    { for f in var.http_functions : f => local.http_function },
     {
       tick = {
         memory      = "512Mi"

@@ -41,7 +41,7 @@ output "curl_command" {
 
 output "egress_addresses_command" {
   description = "Prints the addresses from which webhooks are called; null without egress_addresses."
-  value       = !local.has_egress_addresses ? null : "gcloud compute addresses describe ${var.egress_addresses[0]} --region=${var.region} --project=${var.project_id} --format='value(address)'"
+  value       = !local.has_egress_addresses ? null : "gcloud compute addresses list --project=${var.project_id} --filter='region:${var.region} AND name:(${join(" ", var.egress_addresses)})' --format='value(address)'"
 }
 
 output "next_steps" {
