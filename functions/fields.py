@@ -32,6 +32,8 @@ from domain.webhook_url import parse_webhook_url
 
 MAX_INTEGER = 2**31 - 1
 MAX_QUERY_INTEGER = 2**63 - 1
+MAX_TAGS = 10
+TAG_PATTERN = r"^[A-Za-z0-9._:/-]{1,50}$"
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DATE_AND_TIME = re.compile(r"[0-9W-]+(?:[Tt ][0-9:.,]+(?:[Zz]|[+-][0-9:.]+)?)?")
@@ -114,6 +116,21 @@ def _signing_secrets(value: Any) -> tuple[str, ...]:
     for secret in secrets:
         parse_signing_secret(secret)
     return tuple(secrets)
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    """Words without blanks, each once."""
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        raise PydanticCustomError("tags", "not a list of words")
+    for tag in value:
+        if not re.fullmatch(TAG_PATTERN, tag, re.ASCII):
+            raise InvalidInput(
+                f"'{tag[:60]}' is not a tag; use up to 50 letters, digits, and the characters . _ : / -"
+            )
+    tags = tuple(dict.fromkeys(value))
+    if len(tags) > MAX_TAGS:
+        raise InvalidInput(f"At most {MAX_TAGS} tags are allowed; leave some out.")
+    return tags
 
 
 def _without_nul(text: str) -> str:
@@ -266,6 +283,23 @@ SigningSecret = Annotated[
         }
     ),
 ]
+Tags = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_tags),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "string", "pattern": TAG_PATTERN},
+            "maxItems": MAX_TAGS,
+            "description": "Words to find tasks by.",
+            "examples": [["billing", "env:production"]],
+        }
+    ),
+]
+Tag = Annotated[
+    Annotated[str, Field(max_length=200), AfterValidator(_without_nul)] | None,
+    Field(description="Only tasks with this tag.", examples=["billing"]),
+]
 Status = Annotated[
     TaskStatus, Field(description="Only active tasks run; setting `active` forgets past failures.")
 ]
@@ -284,6 +318,15 @@ ExecutionTime = Annotated[
 Search = Annotated[
     Annotated[str, Field(max_length=200), AfterValidator(_without_nul)] | None,
     Field(description="Only tasks whose name contains this, in upper or lower case.", examples=["report"]),
+]
+Since = Annotated[SentInstant | None, Field(description="Only what was created at this instant or later.")]
+Until = Annotated[SentInstant | None, Field(description="Only what was created before this instant.")]
+PageToken = Annotated[
+    Annotated[str, Field(max_length=2_000)] | None,
+    Field(
+        description="Where the page begins: `next_page_token` of the page before, or empty for the first page. "
+        "Such pages have no `total`, and cost the same at any depth.",
+    ),
 ]
 Skip = Annotated[
     int,

@@ -161,6 +161,9 @@ def query_parameters(route: Route) -> Iterator[dict[str, Any]]:
         result = {"name": name, "in": "query", "description": parameter.pop("description")}
         if variants:
             parameter = without(parameter, "default") | variants[0]
+        if reference := parameter.pop("$ref", None):
+            named = schema["$defs"][reference.rpartition("/")[2]]
+            parameter = without(named, "title", "description") | parameter
         yield result | {"schema": parameter}
 
 

@@ -39,6 +39,7 @@ from functions import bootstrap
 from functions.auth import require_token
 from functions.fields import EXAMPLE_UUID, canonical_uuid
 from functions.json_body import parse_json
+from functions.paging import link_to_next
 from functions.problems import (
     EXPECTED,
     BadRequest,
@@ -216,7 +217,7 @@ def _answer(adapter: MapAdapter, request: flask.Request, body: "RequestBody") ->
     if not route.is_public:
         require_token(request, bootstrap.settings().api_tokens)
     answer = route.handler(**_arguments(route, request, path_values, body))
-    return answer if isinstance(answer, flask.Response) else _json(route, answer)
+    return answer if isinstance(answer, flask.Response) else _json(route, request, answer)
 
 
 def _check_url(request: flask.Request) -> None:
@@ -260,10 +261,12 @@ def _path_id(name: str, text: str) -> UUID:
         ) from None
 
 
-def _json(route: Route, answer: BaseModel) -> flask.Response:
+def _json(route: Route, request: flask.Request, answer: BaseModel) -> flask.Response:
     response = flask.Response(answer.model_dump_json(), route.status, content_type="application/json")
     if route.location is not None:
         response.headers["Location"] = route.location.format_map(vars(answer))
+    if token := getattr(answer, "next_page_token", None):
+        response.headers["Link"] = link_to_next(request, token)
     return response
 
 

@@ -6,8 +6,9 @@ import db.tasks
 from db.engine import transaction
 from domain.task import TaskStatus
 from functions.bootstrap import database
+from functions.paging import next_page_token
 from functions.routing import Routes
-from functions.schemas import Done, Task, TaskChanges, TaskCreate, TaskList, TaskQuery
+from functions.schemas import Done, Task, TaskChanges, TaskCreate, TaskList, TaskQuery, page_of
 
 routes = Routes("Tasks")
 
@@ -24,12 +25,20 @@ def create_task(body: TaskCreate) -> Task:
 
 @routes.add("GET", "/tasks/")
 def list_tasks(query: TaskQuery) -> TaskList:
-    """List tasks, in the order of their creation."""
+    """List tasks, in the order of their creation or another one.
+
+    `skip` and `limit` cut out a page and come with the `total`. For long lists send `page_token`, empty at
+    first, and follow `next_page_token`. A page ends early where it would be larger than 16 MiB.
+    """
     with transaction(database()) as connection:
-        tasks, total = db.tasks.list_tasks(
-            connection, skip=query.skip, limit=query.limit, status=query.status, search=query.search
-        )
-    return TaskList(tasks=[Task.of(task) for task in tasks], total=total, skip=query.skip, limit=query.limit)
+        listing = db.tasks.list_tasks(connection, query.wanted(), query.order_by, page_of(query))
+    return TaskList(
+        tasks=[Task.of(task) for task in listing.items],
+        total=listing.total,
+        skip=query.skip,
+        limit=query.limit,
+        next_page_token=next_page_token(query.order_by, listing),
+    )
 
 
 @routes.add("GET", "/tasks/{task_id}")

@@ -75,7 +75,9 @@ def test_what_only_some_routes_answer_is_listed_there() -> None:
 
 def test_parameters_are_bounded_and_described() -> None:
     parameters = {parameter["name"]: parameter for parameter in OPERATIONS["list_tasks"]["parameters"]}
-    assert list(parameters) == ["skip", "limit", "status", "search"]
+    assert list(parameters) == [
+        *("skip", "limit", "since", "until", "status", "search", "tag", "order_by", "page_token")
+    ]
     assert parameters["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
     assert parameters["skip"]["schema"]["maximum"] == 2**63 - 1
     assert all(parameter["description"] for parameter in parameters.values())
