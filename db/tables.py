@@ -206,6 +206,20 @@ deleted_tasks = Table(
     comment="Deleted tasks whose long history is still being removed, by ticks, in batches.",
 )
 
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False, comment="Of the request: method, path and body."),
+    Column("created_at", INSTANT, nullable=False),
+    Column("status", SmallInteger),
+    Column("headers", JSON),
+    Column("body", Text),
+    CheckConstraint("num_nonnulls(status, headers, body) IN (0, 3)", name="answer_is_whole"),
+    Index("idempotency_keys_created_at", "created_at"),
+    comment="Answers to requests with an Idempotency-Key, kept 24 hours; committed with what they made.",
+)
+
 ticks = Table(
     "ticks",
     metadata,

@@ -1,6 +1,6 @@
 """Statements on tasks and their state for the API; db/slot_claims.py and db/settle.py hold the engine's."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Text, cast, delete, func, insert, select, upd
 from db.cancellation import cancel_due_slots, cancel_waiting_runs
 from db.paging import Listing, Page, json_bytes, read_page
 from db.tables import deleted_tasks, task_logs, task_state, tasks
-from domain.errors import InvalidInput, InvalidSchedule, NotFound
+from domain.errors import InvalidInput, InvalidSchedule, NotFound, PreconditionFailed
 from domain.retry import RetryOn
 from domain.slots import Timing, next_slot
 from domain.task import Method, MisfirePolicy, OverlapPolicy, Task, TaskDefinition, TaskOrder, TaskStatus
@@ -124,14 +124,19 @@ def list_tasks(connection: Connection, wanted: TaskFilter, order: TaskOrder, pag
 
 
 def update_task(
-    connection: Connection, task_id: UUID, changes: Mapping[str, Any], status: TaskStatus | None
+    connection: Connection,
+    task_id: UUID,
+    changes: Mapping[str, Any],
+    status: TaskStatus | None,
+    revisions: Collection[int] | None = None,
 ) -> Task:
     """Apply a user's changes (fields of TaskDefinition, and the status); raises NotFound, InvalidInput.
 
+    Raises PreconditionFailed unless the task has one of `revisions`, if those are given.
     docs/engine.md, Schedule: the next run is recomputed from now only when its timing or its status
     really changes, and slots that were due and unclaimed then are recorded as `cancelled`.
     """
-    lock_state(connection, task_id)
+    lock_state(connection, task_id, revisions)
     task, now = (
         get_task(connection, task_id),
         connection.execute(select(func.statement_timestamp())).scalar_one(),
@@ -170,12 +175,12 @@ def update_task(
     return get_task(connection, task_id)
 
 
-def delete_task(connection: Connection, task_id: UUID) -> None:
-    """Delete a task with its logs; raises NotFound.
+def delete_task(connection: Connection, task_id: UUID, revisions: Collection[int] | None = None) -> None:
+    """Delete a task with its logs; raises NotFound, and PreconditionFailed as update_task does.
 
     A long history is only hidden here (`deleted_tasks`) and removed by later ticks in batches.
     """
-    lock_state(connection, task_id)
+    lock_state(connection, task_id, revisions)
     connection.execute(delete(tasks).where(tasks.c.id == task_id))
     some = select(task_logs.c.id).where(task_logs.c.task_id == task_id).limit(LOGS_DELETED_AT_ONCE)
     deleted = connection.execute(delete(task_logs).where(task_logs.c.id.in_(some))).rowcount
@@ -183,11 +188,16 @@ def delete_task(connection: Connection, task_id: UUID) -> None:
         connection.execute(insert(deleted_tasks).values(task_id=task_id))
 
 
-def lock_state(connection: Connection, task_id: UUID) -> None:
+def lock_state(connection: Connection, task_id: UUID, revisions: Collection[int] | None = None) -> None:
     """Wait for a claim or a settle of this task to end; the definition is read after it, in a new snapshot."""
-    lock = select(task_state.c.task_id).where(task_state.c.task_id == task_id).with_for_update()
-    if connection.execute(lock).one_or_none() is None:
+    lock = select(task_state.c.revision).where(task_state.c.task_id == task_id).with_for_update()
+    revision = connection.execute(lock).scalar_one_or_none()
+    if revision is None:
         raise no_such_task(task_id)
+    if revisions is not None and revision not in revisions:
+        raise PreconditionFailed(
+            f"The task was changed meanwhile and has revision {revision}; read it again, and send its new ETag."
+        )
 
 
 def last_claimed_slot(connection: Connection, task_id: UUID) -> datetime | None:

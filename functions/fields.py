@@ -33,6 +33,9 @@ from domain.webhook_url import parse_webhook_url
 MAX_INTEGER = 2**31 - 1
 MAX_QUERY_INTEGER = 2**63 - 1
 MAX_TAGS = 10
+MASK = "…"
+"""Takes the place of a secret for those who may only read; it is refused when it is sent back."""
+
 TAG_PATTERN = r"^[A-Za-z0-9._:/-]{1,50}$"
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -90,6 +93,8 @@ def _checked_timezone(text: str) -> str:
 
 
 def _checked_webhook_url(text: str) -> str:
+    if text.endswith(f"/{MASK}"):
+        raise InvalidInput("The webhook URL is masked; send the real one, or leave it out to keep it.")
     parse_webhook_url(text)
     return text
 

@@ -30,9 +30,11 @@ from domain.task import (
     TaskOrder,
     TaskStatus,
 )
+from domain.webhook_url import redacted
 from functions import paging
 from functions.fields import (
     ABSENT,
+    MASK,
     CatchupWindowSeconds,
     DeactivateAfter,
     EndAt,
@@ -115,6 +117,15 @@ class Task(_Answer):
             **{name: getattr(part, name) for part in parts for name in part.__slots__ if name in FIELDS}
         )
 
+    def masked(self) -> Self:
+        """As those see it who may only read: without the secrets."""
+        return self.model_copy(
+            update={
+                "webhook_url": f"{redacted(self.webhook_url).split()[0]}/{MASK}",
+                "headers": dict.fromkeys(self.headers, MASK),
+            }
+        )
+
 
 FIELDS = Task.model_fields.keys()
 
@@ -136,6 +147,17 @@ class TaskList(_Answer):
     skip: int = Field(examples=[0])
     limit: int = Field(examples=[100])
     next_page_token: NextPageToken
+
+
+def masked(answer: BaseModel) -> BaseModel:
+    """An answer as those see it who may only read."""
+    match answer:
+        case Task():
+            return answer.masked()
+        case TaskList():
+            return answer.model_copy(update={"tasks": [task.masked() for task in answer.tasks]})
+        case _:
+            return answer
 
 
 class Attempt(_Answer):

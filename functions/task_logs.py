@@ -5,7 +5,7 @@ from uuid import UUID
 
 import db.task_logs
 import db.tasks
-from db.engine import transaction
+from db.engine import Connection, transaction
 from domain.run import RunStatus
 from functions.bootstrap import database
 from functions.paging import next_page_token
@@ -26,22 +26,21 @@ routes = Routes("Task logs")
 
 
 @routes.add("POST", "/task-logs/", status=201, location="/task-logs/{id}", errors={404: Problem})
-def create_task_log(body: TaskLogCreate) -> TaskLog:
+def create_task_log(body: TaskLogCreate, connection: Connection) -> TaskLog:
     """Record an execution that something else made.
 
     It is stored with source `api` and changes nothing about the task.
     """
-    with transaction(database()) as connection:
-        return TaskLog.model_validate(
-            db.task_logs.create_task_log(
-                connection,
-                task_id=body.task_id,
-                execution_time=body.execution_time,
-                status=RunStatus(body.status),
-                retry_count=body.retry_count,
-                message=body.message,
-            )
+    return TaskLog.model_validate(
+        db.task_logs.create_task_log(
+            connection,
+            task_id=body.task_id,
+            execution_time=body.execution_time,
+            status=RunStatus(body.status),
+            retry_count=body.retry_count,
+            message=body.message,
         )
+    )
 
 
 @routes.add("GET", "/task-logs/")

@@ -1,4 +1,4 @@
-"""Tags, and indexes for lists that are read page by page.
+"""Tags, indexes for lists that are read page by page, and answers kept by Idempotency-Key.
 
 Revision: 0002, after 0001. The code of 0001 runs on it: a task without tags gets none, and task_state_next
 serves what task_state_due served.
@@ -35,3 +35,18 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("status IN ('failed', 'cancelled', 'missed', 'skipped')"),
     )
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False, comment="Of the request: method, path and body."),
+        sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("status", sa.SmallInteger(), nullable=True),
+        sa.Column("headers", sa.JSON(), nullable=True),
+        sa.Column("body", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "num_nonnulls(status, headers, body) IN (0, 3)", name=op.f("idempotency_keys_answer_is_whole")
+        ),
+        sa.PrimaryKeyConstraint("key", name=op.f("idempotency_keys_pkey")),
+        comment="Answers to requests with an Idempotency-Key, kept 24 hours; committed with what they made.",
+    )
+    op.create_index("idempotency_keys_created_at", "idempotency_keys", ["created_at"], unique=False)
