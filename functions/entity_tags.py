@@ -13,8 +13,9 @@ from functions.problems import BadRequest
 
 TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 
-TAGS_PATTERN = r'^(?:\*|(?:W/)?"[!#-~]*"(?: *, *(?:W/)?"[!#-~]*")*)$'
 EXAMPLE_TAG = '"1-0f8fad5bd9cb469f"'
+
+TAGS_PATTERN = r'^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$'
 
 _LIST = re.compile(rf"[ \t,]*(?:{TAG}[ \t]*(?:,[ \t,]*|$))+")
 _OURS = re.compile(r'"([0-9]{1,10})(?:-[0-9a-f]*)?"')

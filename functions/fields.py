@@ -144,11 +144,11 @@ def _without_nul(text: str) -> str:
     return text
 
 
-def _without_default(schema: dict[str, Any]) -> None:
+def without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
-ABSENT: Any = Field(default=None, json_schema_extra=_without_default)
+ABSENT: Any = Field(default=None, json_schema_extra=without_default)
 """Default of a field that is left as it is when a partial update does not name it; null is not the same."""
 
 EXAMPLE_UUID = "0b0e7a52-6d0f-4d5e-9a53-1f6d2a1c7f10"

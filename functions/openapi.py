@@ -11,11 +11,11 @@ from pydantic_core.core_schema import ModelSchema
 from functions import VERSION
 from functions.auth import READING
 from functions.entity_tags import EXAMPLE_TAG, TAGS_PATTERN
-from functions.fields import EXAMPLE_UUID
+from functions.fields import EXAMPLE_INSTANT, EXAMPLE_UUID
 from functions.idempotency import KEY_PATTERN
 from functions.problems import CONTENT_TYPE, TABLE, TITLES
 from functions.routing import MAX_BODY_BYTES, Route
-from functions.schemas import Problem
+from functions.schemas import Problem, TaskChanges, TaskCreate, TaskLogChanges, TaskLogCreate
 
 REFERENCE = "#/components/schemas/{model}"
 
@@ -86,10 +86,33 @@ IF_NONE_MATCH = {
     "description": "ETags that were read, or `*`: 304 if the task still looks like that.",
     "schema": {"type": "string", "pattern": TAGS_PATTERN, "examples": [EXAMPLE_TAG]},
 }
-LINKS = {
-    "Tasks": {"get_task": "task_id", "update_task": "task_id", "delete_task": "task_id"},
-    "Task logs": {"get_task_log": "task_log_id", "update_task_log": "task_log_id"},
+EXAMPLES: Mapping[type[BaseModel], dict[str, Any]] = {
+    TaskCreate: {
+        "name": "Daily report",
+        "schedule": "30 8 * * MON-FRI",
+        "timezone": "Europe/Berlin",
+        "webhook_url": "https://hooks.example.com/daily-report",
+        "payload": {"report": "daily"},
+        "tags": ["billing"],
+    },
+    TaskChanges: {"schedule": "0 9 * * *", "status": "active"},
+    TaskLogCreate: {
+        "task_id": EXAMPLE_UUID,
+        "execution_time": EXAMPLE_INSTANT,
+        "status": "success",
+        "message": "Took 2 s.",
+    },
+    TaskLogChanges: {"status": "failed", "message": "The report was empty."},
 }
+"""Whole bodies: the examples of all fields together would contradict each other."""
+
+LINKS: Mapping[str, dict[str, tuple[str, ...]]] = {
+    "Tasks": {
+        "task_id": ("get_task", "update_task", "patch_task", "delete_task", "list_task_logs_of_task"),
+    },
+    "Task logs": {"task_log_id": ("get_task_log", "update_task_log", "delete_task_log")},
+}
+"""Under the tag of what makes something: where its id leads, as which parameter."""
 
 
 class _Schemas(GenerateJsonSchema):
@@ -167,7 +190,7 @@ def operation(route: Route, schema_of: Mapping[Any, JsonSchemaValue]) -> dict[st
     if route.body is not None:
         result["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schema_of[route.body]}},
+            "content": {"application/json": {"schema": schema_of[route.body]} | example_of_body(route.body)},
         }
     result["responses"] = {str(route.status): success(route, schema_of)} | {
         str(status): {
@@ -193,6 +216,10 @@ def example_of(status: int, model: type[BaseModel]) -> dict[str, Any]:
     code = next(code for known, code in TABLE.values() if known == status)
     example = {"type": "about:blank", "title": TITLES[status], "status": status, "detail": ERRORS[status]}
     return {"example": example | {"code": code, "request_id": EXAMPLE_UUID.replace("-", "")}}
+
+
+def example_of_body(model: type[BaseModel]) -> dict[str, Any]:
+    return {"example": EXAMPLES[model]} if model in EXAMPLES else {}
 
 
 def path_parameters(route: Route) -> Iterator[dict[str, Any]]:
@@ -252,7 +279,8 @@ def success(route: Route, schema_of: Mapping[Any, JsonSchemaValue]) -> dict[str,
                 "operationId": operation_id,
                 "parameters": {parameter: "$response.body#/id"},
             }
-            for operation_id, parameter in LINKS.get(route.tag, {}).items()
+            for parameter, operation_ids in LINKS.get(route.tag, {}).items()
+            for operation_id in operation_ids
         }
     if route.answer is not None:
         result["content"] = {"application/json": {"schema": schema_of[route.answer]}}

@@ -69,6 +69,7 @@ from functions.fields import (
     Timezone,
     Until,
     WebhookUrl,
+    without_default,
 )
 
 
@@ -332,7 +333,7 @@ class TaskCreate(_Body):
     misfire_policy: Misfire = MisfirePolicy.RUN_ONCE
     catchup_window_seconds: CatchupWindowSeconds = DEFAULT_CATCHUP_WINDOW_SECONDS
     overlap_policy: Overlap = OverlapPolicy.SKIP
-    signing_secret: SigningSecret = ()
+    signing_secret: Annotated[SigningSecret, Field(json_schema_extra=without_default)] = ()
     tags: Tags = ()
 
     @field_validator("schedule")

@@ -9,6 +9,7 @@ from openapi_spec_validator import validate
 from functions import health, task_logs, tasks
 from functions.openapi import openapi_document
 from functions.problems import CONTENT_TYPE, TABLE
+from tests.openapi import SNAPSHOT, current
 
 ROUTES = [*tasks.routes, *task_logs.routes, *health.routes]
 DOCUMENT = openapi_document(ROUTES)
@@ -34,6 +35,10 @@ def test_the_document_is_valid() -> None:
 
 def test_the_document_can_be_written_as_json() -> None:
     assert json.loads(json.dumps(DOCUMENT)) == DOCUMENT
+
+
+def test_the_document_in_the_repository_is_the_current_one() -> None:
+    assert SNAPSHOT.read_text() == current(), "make openapi"
 
 
 def test_every_route_is_documented_under_a_name_of_its_own() -> None:
