@@ -26,4 +26,4 @@ def test_schemathesis_finds_nothing(server: Server, phases: str, tmp_path: Path)
         timeout=100,
     )
     assert done.returncode == 0, done.stdout[-10_000:] + done.stderr
-    assert int(re.findall(r"(\d+) generated", done.stdout)[0]) >= 100, done.stdout
+    assert int(re.findall(r"(\d+) generated", done.stdout)[0]) >= 50, done.stdout
