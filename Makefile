@@ -41,6 +41,10 @@ lint: $(VENV)/installed  ## ruff, mypy, import-linter
 bench: $(VENV)/installed  ## Benchmarks, as ratios measured side by side
 	$(BIN)/python -m tests.bench
 
+.PHONY: openapi
+openapi: $(VENV)/installed  ## Write docs/openapi.json anew, after a change of the API
+	$(BIN)/python -m tests.openapi
+
 .PHONY: assets
 assets: $(VENV)/installed  ## Vendor Swagger UI and ReDoc anew (needs npm)
 	$(BIN)/python functions/assets/vendor.py

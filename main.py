@@ -22,8 +22,8 @@ from functions import tasks as _tasks
 from functions import tick as _tick
 from functions.routing import framework_problem, http_function
 
-_resources = [*_tasks.routes, *_task_logs.routes, *_health.routes]
-_api = [*_resources, *_docs.routes(_resources)]
+documented = [*_tasks.routes, *_task_logs.routes, *_health.routes]
+_api = [*documented, *_docs.routes(documented)]
 
 api = http_function(_api)
 tasks = http_function(_tasks.routes, prefix="/tasks")

@@ -18,7 +18,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
 metadata = MetaData(
     naming_convention={
@@ -45,6 +45,7 @@ tasks = Table(
     Column("headers", JSON, nullable=False),
     Column("payload", JSON, nullable=False),
     Column("signing_secrets", JSON, nullable=False),
+    Column("tags", ARRAY(Text), nullable=False, server_default="{}"),
     Column("success_statuses", Text, nullable=False),
     Column("max_retry", SmallInteger, nullable=False),
     Column("retry_on", Text, nullable=False),
@@ -64,6 +65,8 @@ tasks = Table(
     CheckConstraint("catchup_window_seconds >= 0", name="catchup_window_not_negative"),
     CheckConstraint("overlap_policy IN ('skip', 'allow')", name="overlap_policy_known"),
     Index("tasks_created_at_id", "created_at", "id"),
+    Index("tasks_name_id", "name", "id"),
+    Index("tasks_tags", "tags", postgresql_using="gin"),
     Index(
         "tasks_name_trigram",
         "name",
@@ -104,7 +107,7 @@ task_state = Table(
         "task_id",
         postgresql_where=text("status = 'active' AND next_run_at IS NULL"),
     ),
-    Index("task_state_due", "next_run_at", postgresql_where=text("status = 'active'")),
+    Index("task_state_next", "next_run_at", "task_id", postgresql_where=text("status = 'active'")),
     comment="What the engine keeps about a task: narrow and hot; the row that every claim locks.",
 )
 
@@ -178,6 +181,13 @@ task_logs = Table(
     ),
     Index("task_logs_newest", text("created_at DESC"), text("id DESC")),
     Index("task_logs_of_task_newest", "task_id", text("created_at DESC"), text("id DESC")),
+    Index(
+        "task_logs_unsuccessful_newest",
+        "status",
+        text("created_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("status IN ('failed', 'cancelled', 'missed', 'skipped')"),
+    ),
     comment="One row per run, from its claim to its end, and what was stored over the API.",
 )
 
@@ -194,6 +204,20 @@ deleted_tasks = Table(
     metadata,
     Column("task_id", Uuid, primary_key=True),
     comment="Deleted tasks whose long history is still being removed, by ticks, in batches.",
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False, comment="Of the request: method, path and body."),
+    Column("created_at", INSTANT, nullable=False),
+    Column("status", SmallInteger),
+    Column("headers", JSON),
+    Column("body", Text),
+    CheckConstraint("num_nonnulls(status, headers, body) IN (0, 3)", name="answer_is_whole"),
+    Index("idempotency_keys_created_at", "created_at"),
+    comment="Answers to requests with an Idempotency-Key, kept 24 hours; committed with what they made.",
 )
 
 ticks = Table(

@@ -1,6 +1,7 @@
 """Statements on task logs for the API; db/slot_claims.py and db/settle.py hold the engine's."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,8 +10,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    RowMapping,
-    Select,
+    Text,
     cast,
     delete,
     exists,
@@ -20,10 +20,11 @@ from sqlalchemy import (
     update,
 )
 
+from db.paging import Listing, Page, json_bytes, read_page
 from db.tables import deleted_tasks, task_logs, tasks
 from db.tasks import no_such_task
 from domain.errors import Conflict, InvalidInput, NotFound
-from domain.run import RunSource, RunStatus, TaskLog
+from domain.run import RunSource, RunStatus, TaskLog, TaskLogOrder
 
 UNDER_WAY = (RunStatus.RUNNING, RunStatus.RETRYING)
 
@@ -37,6 +38,25 @@ SELECT_TASK_LOG = select(
     *(task_logs.c[name] for name in TaskLog.__slots__ if name != "lateness_ms"),
     LATENESS_MS.label("lateness_ms"),
 )
+
+
+TASK_LOG_BYTES = (
+    1_000
+    + func.octet_length(cast(task_logs.c.attempts, Text))
+    + func.coalesce(json_bytes(task_logs.c.message), 0)
+    + func.coalesce(json_bytes(task_logs.c.response_excerpt), 0)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLogFilter:
+    """Which logs; stored from `since` to before `until`."""
+
+    task_id: UUID | None = None
+    status: RunStatus | None = None
+    source: RunSource | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 def create_task_log(
@@ -84,22 +104,30 @@ def get_task_log(connection: Connection, log_id: UUID) -> TaskLog:
 
 
 def list_task_logs(
-    connection: Connection, *, skip: int, limit: int, task_id: UUID | None, status: RunStatus | None
-) -> tuple[list[TaskLog], int]:
-    """One page, newest first, and the number of all that match."""
+    connection: Connection, wanted: TaskLogFilter, order: TaskLogOrder, page: Page
+) -> Listing[TaskLog]:
+    """One page of the logs that match."""
     conditions: list[ColumnElement[bool]] = [IS_VISIBLE]
-    if task_id is not None:
-        conditions.append(task_logs.c.task_id == task_id)
-    if status is not None:
-        conditions.append(task_logs.c.status == status)
-    total = connection.execute(select(func.count()).select_from(task_logs).where(*conditions)).scalar_one()
-    page: Select[Any] = (
-        SELECT_TASK_LOG.where(*conditions)
-        .order_by(task_logs.c.created_at.desc(), task_logs.c.id.desc())
-        .offset(skip)
-        .limit(limit)
+    if wanted.task_id is not None:
+        conditions.append(task_logs.c.task_id == wanted.task_id)
+    if wanted.status is not None:
+        conditions.append(task_logs.c.status == wanted.status)
+    if wanted.source is not None:
+        conditions.append(task_logs.c.source == wanted.source)
+    if wanted.since is not None:
+        conditions.append(task_logs.c.created_at >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(task_logs.c.created_at < wanted.until)
+    return read_page(
+        connection,
+        SELECT_TASK_LOG.where(*conditions),
+        page,
+        order=task_logs.c.created_at,
+        identity=task_logs.c.id,
+        is_descending=order is TaskLogOrder.NEWEST,
+        size=TASK_LOG_BYTES,
+        item_of=task_log_of,
     )
-    return [task_log_of(row) for row in connection.execute(page).mappings()], total
 
 
 def update_task_log(connection: Connection, log_id: UUID, changes: Mapping[str, Any]) -> TaskLog:
@@ -131,6 +159,6 @@ def under_way(log_id: UUID) -> Conflict:
     return Conflict(f"The run {log_id} is under way; change or delete its log after it has ended.")
 
 
-def task_log_of(row: RowMapping) -> TaskLog:
+def task_log_of(row: Mapping[Any, Any]) -> TaskLog:
     values = dict(row)
     return TaskLog(**values | {"status": RunStatus(values["status"]), "source": RunSource(values["source"])})

@@ -1,19 +1,20 @@
 """Statements on tasks and their state for the API; db/slot_claims.py and db/settle.py hold the engine's."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, Text, cast, delete, func, insert, select, update
 
 from db.cancellation import cancel_due_slots, cancel_waiting_runs
+from db.paging import Listing, Page, json_bytes, read_page
 from db.tables import deleted_tasks, task_logs, task_state, tasks
-from domain.errors import InvalidInput, InvalidSchedule, NotFound
+from domain.errors import InvalidInput, InvalidSchedule, NotFound, PreconditionFailed
 from domain.retry import RetryOn
 from domain.slots import Timing, next_slot
-from domain.task import Method, MisfirePolicy, OverlapPolicy, Task, TaskDefinition, TaskStatus
+from domain.task import Method, MisfirePolicy, OverlapPolicy, Task, TaskDefinition, TaskOrder, TaskStatus
 from domain.webhook_url import parse_webhook_url
 
 LOGS_DELETED_AT_ONCE = 1_000
@@ -31,6 +32,33 @@ SELECT_TASK = select(
     task_state.c.deactivated_at,
     task_state.c.deactivated_reason,
 ).select_from(JOINED)
+
+
+TASK_BYTES = (
+    2_000
+    + func.octet_length(cast(tasks.c.payload, Text))
+    + func.octet_length(cast(tasks.c.headers, Text))
+    + func.octet_length(tasks.c.webhook_url)
+    + json_bytes(tasks.c.name)
+    + func.coalesce(json_bytes(task_state.c.deactivated_reason), 0)
+)
+ORDERED_BY = {
+    "created_at": (tasks.c.created_at, tasks.c.id),
+    "name": (tasks.c.name, tasks.c.id),
+    "next_run_at": (task_state.c.next_run_at, task_state.c.task_id),
+}
+"""Both columns of an order are of one table, which has an index on them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFilter:
+    """Which tasks: `search` is part of the name in either case; created from `since` to before `until`."""
+
+    status: TaskStatus | None = None
+    search: str | None = None
+    tag: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 def create_task(connection: Connection, definition: TaskDefinition, status: TaskStatus) -> Task:
@@ -66,30 +94,49 @@ def get_task(connection: Connection, task_id: UUID) -> Task:
     return task_of(row)
 
 
-def list_tasks(
-    connection: Connection, *, skip: int, limit: int, status: TaskStatus | None, search: str | None
-) -> tuple[list[Task], int]:
-    """One page in order of creation, and the number of all that match; `search` is part of a name."""
+def list_tasks(connection: Connection, wanted: TaskFilter, order: TaskOrder, page: Page) -> Listing[Task]:
+    """One page of the tasks that match; in the order of next_run_at only those that have one."""
     conditions = []
-    if status is not None:
-        conditions.append(task_state.c.status == status)
-    if search:
-        literal = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        conditions.append(tasks.c.name.ilike(f"%{literal}%", escape="\\"))
-    total = connection.execute(select(func.count()).select_from(JOINED).where(*conditions)).scalar_one()
-    page = SELECT_TASK.where(*conditions).order_by(tasks.c.created_at, tasks.c.id).offset(skip).limit(limit)
-    return [task_of(row) for row in connection.execute(page).mappings()], total
+    if wanted.status is not None:
+        conditions.append(task_state.c.status == wanted.status)
+    if wanted.search:
+        part = wanted.search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        conditions.append(tasks.c.name.ilike(f"%{part}%", escape="\\"))
+    if wanted.tag is not None:
+        conditions.append(tasks.c.tags.contains([wanted.tag]))
+    if wanted.since is not None:
+        conditions.append(tasks.c.created_at >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(tasks.c.created_at < wanted.until)
+    column, identity = ORDERED_BY[order.removeprefix("-")]
+    if column is task_state.c.next_run_at:
+        conditions += [column.is_not(None), task_state.c.status == TaskStatus.ACTIVE]
+    return read_page(
+        connection,
+        SELECT_TASK.where(*conditions),
+        page,
+        order=column,
+        identity=identity,
+        is_descending=order.startswith("-"),
+        size=TASK_BYTES,
+        item_of=task_of,
+    )
 
 
 def update_task(
-    connection: Connection, task_id: UUID, changes: Mapping[str, Any], status: TaskStatus | None
+    connection: Connection,
+    task_id: UUID,
+    changes: Mapping[str, Any],
+    status: TaskStatus | None,
+    revisions: Collection[int] | None = None,
 ) -> Task:
     """Apply a user's changes (fields of TaskDefinition, and the status); raises NotFound, InvalidInput.
 
+    Raises PreconditionFailed unless the task has one of `revisions`, if those are given.
     docs/engine.md, Schedule: the next run is recomputed from now only when its timing or its status
     really changes, and slots that were due and unclaimed then are recorded as `cancelled`.
     """
-    lock_state(connection, task_id)
+    lock_state(connection, task_id, revisions)
     task, now = (
         get_task(connection, task_id),
         connection.execute(select(func.statement_timestamp())).scalar_one(),
@@ -128,12 +175,12 @@ def update_task(
     return get_task(connection, task_id)
 
 
-def delete_task(connection: Connection, task_id: UUID) -> None:
-    """Delete a task with its logs; raises NotFound.
+def delete_task(connection: Connection, task_id: UUID, revisions: Collection[int] | None = None) -> None:
+    """Delete a task with its logs; raises NotFound, and PreconditionFailed as update_task does.
 
     A long history is only hidden here (`deleted_tasks`) and removed by later ticks in batches.
     """
-    lock_state(connection, task_id)
+    lock_state(connection, task_id, revisions)
     connection.execute(delete(tasks).where(tasks.c.id == task_id))
     some = select(task_logs.c.id).where(task_logs.c.task_id == task_id).limit(LOGS_DELETED_AT_ONCE)
     deleted = connection.execute(delete(task_logs).where(task_logs.c.id.in_(some))).rowcount
@@ -141,11 +188,16 @@ def delete_task(connection: Connection, task_id: UUID) -> None:
         connection.execute(insert(deleted_tasks).values(task_id=task_id))
 
 
-def lock_state(connection: Connection, task_id: UUID) -> None:
+def lock_state(connection: Connection, task_id: UUID, revisions: Collection[int] | None = None) -> None:
     """Wait for a claim or a settle of this task to end; the definition is read after it, in a new snapshot."""
-    lock = select(task_state.c.task_id).where(task_state.c.task_id == task_id).with_for_update()
-    if connection.execute(lock).one_or_none() is None:
+    lock = select(task_state.c.revision).where(task_state.c.task_id == task_id).with_for_update()
+    revision = connection.execute(lock).scalar_one_or_none()
+    if revision is None:
         raise no_such_task(task_id)
+    if revisions is not None and revision not in revisions:
+        raise PreconditionFailed(
+            f"The task was changed meanwhile and has revision {revision}; read it again, and send its new ETag."
+        )
 
 
 def last_claimed_slot(connection: Connection, task_id: UUID) -> datetime | None:
@@ -199,7 +251,11 @@ def columns(definition: TaskDefinition) -> dict[str, Any]:
     values = {
         name: getattr(definition, name) for name in TaskDefinition.__slots__ if name != "timeout_seconds"
     }
-    return values | {"headers": dict(definition.headers), "signing_secrets": list(definition.signing_secrets)}
+    return values | {
+        "headers": dict(definition.headers),
+        "signing_secrets": list(definition.signing_secrets),
+        "tags": list(definition.tags),
+    }
 
 
 def engine_columns(definition: TaskDefinition) -> dict[str, Any]:
@@ -215,7 +271,7 @@ def no_such_task(task_id: UUID) -> NotFound:
     return NotFound(f"There is no task with the id {task_id}.")
 
 
-def task_of(row: RowMapping) -> Task:
+def task_of(row: Mapping[Any, Any]) -> Task:
     values = dict(row)
     stored = {name: values.pop(name) for name in TaskDefinition.__slots__}
     definition = TaskDefinition(
@@ -226,6 +282,7 @@ def task_of(row: RowMapping) -> Task:
             "misfire_policy": MisfirePolicy(stored["misfire_policy"]),
             "overlap_policy": OverlapPolicy(stored["overlap_policy"]),
             "signing_secrets": tuple(stored["signing_secrets"]),
+            "tags": tuple(stored["tags"]),
         }
     )
     return Task(definition=definition, **values | {"status": TaskStatus(values["status"])})

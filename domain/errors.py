@@ -7,6 +7,7 @@ InsigniaError
 │   └── InvalidWebhookUrl
 ├── NotFound            nothing has this id
 ├── Conflict            the thing is there, but not in a state that allows this
+├── PreconditionFailed  the thing has changed since the caller read it
 └── Unavailable         try again later: the database is away, busy or behind
 """
 
@@ -37,6 +38,10 @@ class NotFound(InsigniaError):
 
 class Conflict(InsigniaError):
     """The present state does not allow this change."""
+
+
+class PreconditionFailed(InsigniaError):
+    """The thing has changed since the caller read it."""
 
 
 class Unavailable(InsigniaError):

@@ -174,6 +174,13 @@ def sentence(clause: str) -> str:
     return clause[:1].upper() + clause[1:]
 
 
+class TaskLogOrder(StrEnum):
+    """How task logs are listed, by the time at which they were stored."""
+
+    NEWEST = "-created_at"
+    OLDEST = "created_at"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLog:
     """The record of a run, as db/ reads it and the API shows it; instants are aware, in UTC.

@@ -57,6 +57,17 @@ class OverlapPolicy(StrEnum):
     ALLOW = "allow"
 
 
+class TaskOrder(StrEnum):
+    """How tasks are listed; `-` means descending."""
+
+    CREATED_AT = "created_at"
+    CREATED_AT_DESCENDING = "-created_at"
+    NAME = "name"
+    NAME_DESCENDING = "-name"
+    NEXT_RUN_AT = "next_run_at"
+    NEXT_RUN_AT_DESCENDING = "-next_run_at"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDefinition:
     """What the user says; ticks never change it.
@@ -83,6 +94,7 @@ class TaskDefinition:
     catchup_window_seconds: int = DEFAULT_CATCHUP_WINDOW_SECONDS
     overlap_policy: OverlapPolicy = OverlapPolicy.SKIP
     signing_secrets: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

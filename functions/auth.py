@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import flask
 
-from functions.problems import Unauthorized
+from functions.problems import Forbidden, Unauthorized
 
+READING = ("GET", "HEAD")
 CHALLENGE = 'Bearer realm="insignia"'
 
 
@@ -23,6 +24,19 @@ def require_token(request: flask.Request, tokens: Sequence[str]) -> None:
             "The token is not valid; send the one that this Insignia was started with.",
             headers={"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'},
         )
+
+
+def may_only_read(request: flask.Request, read_tokens: Sequence[str]) -> bool:
+    """Whether the request carries one of `read_tokens`; raises Forbidden if it does and wants to change something."""
+    scheme, _, credentials = request.headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() != "bearer" or not is_one_of(credentials.strip(), read_tokens):
+        return False
+    if request.method not in READING:
+        raise Forbidden(
+            "This token may only read; use one of API_TOKEN to change something.",
+            headers={"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'},
+        )
+    return True
 
 
 def is_one_of(credentials: str, tokens: Sequence[str]) -> bool:

@@ -32,6 +32,11 @@ from domain.webhook_url import parse_webhook_url
 
 MAX_INTEGER = 2**31 - 1
 MAX_QUERY_INTEGER = 2**63 - 1
+MAX_TAGS = 10
+MASK = "…"
+"""Takes the place of a secret for those who may only read; it is refused when it is sent back."""
+
+TAG_PATTERN = r"^[A-Za-z0-9._:/-]{1,50}$"
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DATE_AND_TIME = re.compile(r"[0-9W-]+(?:[Tt ][0-9:.,]+(?:[Zz]|[+-][0-9:.]+)?)?")
@@ -88,6 +93,8 @@ def _checked_timezone(text: str) -> str:
 
 
 def _checked_webhook_url(text: str) -> str:
+    if text.endswith(f"/{MASK}"):
+        raise InvalidInput("The webhook URL is masked; send the real one, or leave it out to keep it.")
     parse_webhook_url(text)
     return text
 
@@ -116,17 +123,32 @@ def _signing_secrets(value: Any) -> tuple[str, ...]:
     return tuple(secrets)
 
 
+def _tags(value: Any) -> tuple[str, ...]:
+    """Words without blanks, each once."""
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        raise PydanticCustomError("tags", "not a list of words")
+    for tag in value:
+        if not re.fullmatch(TAG_PATTERN, tag, re.ASCII):
+            raise InvalidInput(
+                f"'{tag[:60]}' is not a tag; use up to 50 letters, digits, and the characters . _ : / -"
+            )
+    tags = tuple(dict.fromkeys(value))
+    if len(tags) > MAX_TAGS:
+        raise InvalidInput(f"At most {MAX_TAGS} tags are allowed; leave some out.")
+    return tags
+
+
 def _without_nul(text: str) -> str:
     if "\0" in text:
         raise PydanticCustomError("nul", "NUL")
     return text
 
 
-def _without_default(schema: dict[str, Any]) -> None:
+def without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
-ABSENT: Any = Field(default=None, json_schema_extra=_without_default)
+ABSENT: Any = Field(default=None, json_schema_extra=without_default)
 """Default of a field that is left as it is when a partial update does not name it; null is not the same."""
 
 EXAMPLE_UUID = "0b0e7a52-6d0f-4d5e-9a53-1f6d2a1c7f10"
@@ -266,6 +288,23 @@ SigningSecret = Annotated[
         }
     ),
 ]
+Tags = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_tags),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "string", "pattern": TAG_PATTERN},
+            "maxItems": MAX_TAGS,
+            "description": "Words to find tasks by.",
+            "examples": [["billing", "env:production"]],
+        }
+    ),
+]
+Tag = Annotated[
+    Annotated[str, Field(max_length=200), AfterValidator(_without_nul)] | None,
+    Field(description="Only tasks with this tag.", examples=["billing"]),
+]
 Status = Annotated[
     TaskStatus, Field(description="Only active tasks run; setting `active` forgets past failures.")
 ]
@@ -284,6 +323,15 @@ ExecutionTime = Annotated[
 Search = Annotated[
     Annotated[str, Field(max_length=200), AfterValidator(_without_nul)] | None,
     Field(description="Only tasks whose name contains this, in upper or lower case.", examples=["report"]),
+]
+Since = Annotated[SentInstant | None, Field(description="Only what was created at this instant or later.")]
+Until = Annotated[SentInstant | None, Field(description="Only what was created before this instant.")]
+PageToken = Annotated[
+    Annotated[str, Field(max_length=2_000)] | None,
+    Field(
+        description="Where the page begins: `next_page_token` of the page before, or empty for the first page. "
+        "Such pages have no `total`, and cost the same at any depth.",
+    ),
 ]
 Skip = Annotated[
     int,

@@ -9,10 +9,13 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core.core_schema import ModelSchema
 
 from functions import VERSION
-from functions.fields import EXAMPLE_UUID
+from functions.auth import READING
+from functions.entity_tags import EXAMPLE_TAG, TAGS_PATTERN
+from functions.fields import EXAMPLE_INSTANT, EXAMPLE_UUID
+from functions.idempotency import KEY_PATTERN
 from functions.problems import CONTENT_TYPE, TABLE, TITLES
 from functions.routing import MAX_BODY_BYTES, Route
-from functions.schemas import Problem
+from functions.schemas import Problem, TaskChanges, TaskCreate, TaskLogChanges, TaskLogCreate
 
 REFERENCE = "#/components/schemas/{model}"
 
@@ -21,7 +24,9 @@ payload is sent there, is retried when that fails, and a task log says what happ
 
 Send the header `Authorization: Bearer <token>` with every request. Every path answers with and without a
 slash at its end. Instants are UTC (`2026-12-24T18:00:00Z`). Every error is a problem document (RFC 9457), its
-`detail` says what is wrong and what to do. `X-Request-Id` is accepted, and returned with every answer."""
+`detail` says what is wrong and what to do. `X-Request-Id` is accepted, and returned with every answer.
+
+A token of API_READ_TOKEN may only read, and sees webhook URLs and headers masked."""
 
 TAGS = {
     "Tasks": "What is to be called, and when.",
@@ -30,10 +35,12 @@ TAGS = {
 }
 
 ERRORS = {
-    400: "The body is not JSON, or the query is not UTF-8.",
+    400: "The body is not JSON, the query is not UTF-8, or a header is malformed.",
     401: "The token is missing or not valid.",
+    403: "The token may only read.",
     404: "Nothing has this id.",
     409: "The run is under way.",
+    412: "The task was changed since it was read.",
     413: f"The body is larger than {MAX_BODY_BYTES // 1024} KiB.",
     414: "The URL is too long.",
     415: "The body is not sent as JSON.",
@@ -43,12 +50,69 @@ ERRORS = {
 }
 
 ERROR_HEADERS = {
-    status: {"headers": {name: {"description": description, "schema": {"type": kind}}}}
+    status: {name: {"description": description, "schema": {"type": kind}}}
     for status, name, description, kind in (
         (401, "WWW-Authenticate", "The scheme, Bearer.", "string"),
+        (403, "WWW-Authenticate", "The scheme, Bearer.", "string"),
         (503, "Retry-After", "Seconds to wait.", "integer"),
     )
 }
+
+
+HEADERS = {
+    "X-Request-Id": "The id of the request: as it was sent, or a new one.",
+    "Location": "Path of what was made.",
+    "ETag": "The revision, and a hash of what is shown.",
+    "Link": 'The next page, relative to this one (`rel="next"`); absent on the last page.',
+    "Idempotency-Replayed": "`true` for the kept answer to an earlier request with this Idempotency-Key.",
+}
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Makes it safe to repeat a request: for 24 hours the same key and body get the first answer again, "
+    "and another body is refused with 422.",
+    "schema": {"type": "string", "pattern": KEY_PATTERN, "examples": [EXAMPLE_UUID]},
+}
+IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "ETags that were read, or `*`: 412 if the task has another revision by now. Runs do not count.",
+    "schema": {"type": "string", "pattern": TAGS_PATTERN, "examples": [EXAMPLE_TAG]},
+}
+IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "ETags that were read, or `*`: 304 if the task still looks like that.",
+    "schema": {"type": "string", "pattern": TAGS_PATTERN, "examples": [EXAMPLE_TAG]},
+}
+EXAMPLES: Mapping[type[BaseModel], dict[str, Any]] = {
+    TaskCreate: {
+        "name": "Daily report",
+        "schedule": "30 8 * * MON-FRI",
+        "timezone": "Europe/Berlin",
+        "webhook_url": "https://hooks.example.com/daily-report",
+        "payload": {"report": "daily"},
+        "tags": ["billing"],
+    },
+    TaskChanges: {"schedule": "0 9 * * *", "status": "active"},
+    TaskLogCreate: {
+        "task_id": EXAMPLE_UUID,
+        "execution_time": EXAMPLE_INSTANT,
+        "status": "success",
+        "message": "Took 2 s.",
+    },
+    TaskLogChanges: {"status": "failed", "message": "The report was empty."},
+}
+"""Whole bodies: the examples of all fields together would contradict each other."""
+
+LINKS: Mapping[str, dict[str, tuple[str, ...]]] = {
+    "Tasks": {
+        "task_id": ("get_task", "update_task", "patch_task", "delete_task", "list_task_logs_of_task"),
+    },
+    "Task logs": {"task_log_id": ("get_task_log", "update_task_log", "delete_task_log")},
+}
+"""Under the tag of what makes something: where its id leads, as which parameter."""
 
 
 class _Schemas(GenerateJsonSchema):
@@ -92,7 +156,11 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
                 for name, schema in definitions["$defs"].items()
             },
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "One of API_TOKEN."}
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "One of API_TOKEN, or to read also one of API_READ_TOKEN.",
+                }
             },
         },
     }
@@ -117,21 +185,26 @@ def operation(route: Route, schema_of: Mapping[Any, JsonSchemaValue]) -> dict[st
         "summary": summary.rstrip("."),
         "description": " ".join(description.split()) or summary,
     }
-    if parameters := [*path_parameters(route), *query_parameters(route)]:
+    if parameters := [*path_parameters(route), *query_parameters(route), *header_parameters(route)]:
         result["parameters"] = parameters
     if route.body is not None:
         result["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schema_of[route.body]}},
+            "content": {"application/json": {"schema": schema_of[route.body]} | example_of_body(route.body)},
         }
     result["responses"] = {str(route.status): success(route, schema_of)} | {
         str(status): {
             "description": ERRORS[status],
-            **ERROR_HEADERS.get(status, {}),
+            "headers": header("X-Request-Id") | ERROR_HEADERS.get(status, {}),
             "content": {CONTENT_TYPE: {"schema": schema_of[model]} | example_of(status, model)},
         }
         for status, model in sorted(errors_of(route).items())
     }
+    if is_versioned(route) and route.method == "GET":
+        result["responses"]["304"] = {
+            "description": "It still looks as it was read.",
+            "headers": header("ETag", "X-Request-Id"),
+        }
     if route.is_public:
         result["security"] = []
     return result
@@ -143,6 +216,10 @@ def example_of(status: int, model: type[BaseModel]) -> dict[str, Any]:
     code = next(code for known, code in TABLE.values() if known == status)
     example = {"type": "about:blank", "title": TITLES[status], "status": status, "detail": ERRORS[status]}
     return {"example": example | {"code": code, "request_id": EXAMPLE_UUID.replace("-", "")}}
+
+
+def example_of_body(model: type[BaseModel]) -> dict[str, Any]:
+    return {"example": EXAMPLES[model]} if model in EXAMPLES else {}
 
 
 def path_parameters(route: Route) -> Iterator[dict[str, Any]]:
@@ -161,14 +238,49 @@ def query_parameters(route: Route) -> Iterator[dict[str, Any]]:
         result = {"name": name, "in": "query", "description": parameter.pop("description")}
         if variants:
             parameter = without(parameter, "default") | variants[0]
+        if reference := parameter.pop("$ref", None):
+            named = schema["$defs"][reference.rpartition("/")[2]]
+            parameter = without(named, "title", "description") | parameter
         yield result | {"schema": parameter}
+
+
+def header_parameters(route: Route) -> Iterator[dict[str, Any]]:
+    if route.takes_connection:
+        yield IDEMPOTENCY_KEY
+    if route.takes_revisions:
+        yield IF_MATCH
+    if is_versioned(route) and route.method == "GET":
+        yield IF_NONE_MATCH
+
+
+def is_versioned(route: Route) -> bool:
+    return route.answer is not None and "revision" in route.answer.model_fields
+
+
+def header(*names: str) -> dict[str, Any]:
+    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}
 
 
 def success(route: Route, schema_of: Mapping[Any, JsonSchemaValue]) -> dict[str, Any]:
     result: dict[str, Any] = {"description": inspect.getdoc(route.answer) or ""}
+    names = ["X-Request-Id"]
     if route.location is not None:
-        result["headers"] = {
-            "Location": {"description": "Path of what was made.", "schema": {"type": "string"}}
+        names.append("Location")
+    if is_versioned(route):
+        names.append("ETag")
+    if route.takes_connection:
+        names.append("Idempotency-Replayed")
+    if route.answer is not None and "next_page_token" in route.answer.model_fields:
+        names.append("Link")
+    result["headers"] = header(*names)
+    if route.location is not None:
+        result["links"] = {
+            operation_id: {
+                "operationId": operation_id,
+                "parameters": {parameter: "$response.body#/id"},
+            }
+            for parameter, operation_ids in LINKS.get(route.tag, {}).items()
+            for operation_id in operation_ids
         }
     if route.answer is not None:
         result["content"] = {"application/json": {"schema": schema_of[route.answer]}}
@@ -180,8 +292,14 @@ def errors_of(route: Route) -> dict[int, type[BaseModel]]:
     statuses = [414, 500, 503]
     if not route.is_public:
         statuses.append(401)
+        if route.method not in READING:
+            statuses.append(403)
     if route.path_parameters:
         statuses.append(404)
+    if any(header_parameters(route)):
+        statuses.append(400)
+    if route.takes_revisions:
+        statuses.append(412)
     if route.query is not None:
         statuses += [400, 422]
     if route.body is not None:

@@ -15,6 +15,7 @@ from domain.errors import (
     InvalidTimezone,
     InvalidWebhookUrl,
     NotFound,
+    PreconditionFailed,
     Unavailable,
 )
 from functions.request_id import request_id
@@ -60,6 +61,10 @@ class Unauthorized(HttpError):
     """No token, or not one of ours."""
 
 
+class Forbidden(HttpError):
+    """A token that may not do this."""
+
+
 class UnknownPath(HttpError):
     """No route has this path."""
 
@@ -101,10 +106,12 @@ TABLE: Mapping[type[InsigniaError], tuple[int, str]] = {
     BadRequest: (400, "BAD_REQUEST"),
     MalformedBody: (400, "MALFORMED_BODY"),
     Unauthorized: (401, "UNAUTHORIZED"),
+    Forbidden: (403, "FORBIDDEN"),
     NotFound: (404, "NOT_FOUND"),
     UnknownPath: (404, "UNKNOWN_PATH"),
     MethodNotAllowed: (405, "METHOD_NOT_ALLOWED"),
     Conflict: (409, "CONFLICT"),
+    PreconditionFailed: (412, "PRECONDITION_FAILED"),
     BodyTooLarge: (413, "BODY_TOO_LARGE"),
     UrlTooLong: (414, "URL_TOO_LONG"),
     UnsupportedMediaType: (415, "UNSUPPORTED_MEDIA_TYPE"),
@@ -131,9 +138,11 @@ POINTERS: Mapping[type[InsigniaError], str] = {
 TITLES = {
     400: "Bad Request",
     401: "Unauthorized",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     409: "Conflict",
+    412: "Precondition Failed",
     413: "Content Too Large",
     414: "URI Too Long",
     415: "Unsupported Media Type",

@@ -10,9 +10,12 @@
         '''
 
 The signature is the declaration: parameters named in the path (a UUID, or a str), `body` and `query` (wire
-models), `request` for what else a handler has to see, and the answer's model; the docstring is the summary
+models), `revisions` (what If-Match accepts), `connection` (a transaction, in which a repeated Idempotency-Key is
+answered once), `request` for what else a handler has to see, and the answer's model; the docstring is the summary
 and the description in the OpenAPI document. A handler may also return a whole `flask.Response`, and raises
 the errors of the table in functions/problems.py.
+
+An answer that has a `revision` gets an ETag, and one that has a `next_page_token` a Link.
 """
 
 import io
@@ -36,9 +39,13 @@ from werkzeug.routing import Map, MapAdapter, Rule
 
 from domain.errors import NotFound, Unavailable
 from functions import bootstrap
-from functions.auth import require_token
+from functions.auth import READING, may_only_read, require_token
+from functions.cors import share
+from functions.entity_tags import is_known, revisions_expected, tag_of
 from functions.fields import EXAMPLE_UUID, canonical_uuid
+from functions.idempotency import answered_once
 from functions.json_body import parse_json
+from functions.paging import link_to_next
 from functions.problems import (
     EXPECTED,
     BadRequest,
@@ -53,6 +60,7 @@ from functions.problems import (
     problem,
 )
 from functions.request_id import HEADER, known_by, request_id
+from functions.schemas import masked
 from functions.validation import shown, validated
 
 MAX_BODY_BYTES = 256 * 1024
@@ -87,6 +95,8 @@ class Route:
     is_public: bool
     errors: Mapping[int, type[BaseModel]]
     takes_request: bool
+    takes_connection: bool
+    takes_revisions: bool
     path_parameters: Mapping[str, type]
     body: type[BaseModel] | None
     query: type[BaseModel] | None
@@ -120,6 +130,8 @@ class Routes(list[Route]):
             hints = typing.get_type_hints(handler)
             answer, body, query = hints.pop("return"), hints.pop("body", None), hints.pop("query", None)
             takes_request = hints.pop("request", None) is not None
+            takes_connection = hints.pop("connection", None) is not None
+            takes_revisions = hints.pop("revisions", None) is not None
             self.append(
                 Route(
                     method=method,
@@ -131,6 +143,8 @@ class Routes(list[Route]):
                     is_public=is_public,
                     errors=errors or {},
                     takes_request=takes_request,
+                    takes_connection=takes_connection,
+                    takes_revisions=takes_revisions,
                     path_parameters=hints,
                     body=body,
                     query=query,
@@ -171,19 +185,20 @@ def _serve(adapter: MapAdapter, request: flask.Request) -> flask.Response:
         body = RequestBody(request)
         response = _answer_or_problem(adapter, request, body)
         body.discard()
-        return _with_headers(response)
+        return _with_headers(request, response)
 
 
 def framework_problem(error: HTTPException) -> flask.Response:
     """The answer for an error that functions-framework raises before or around our function."""
     with known_by(flask.request.headers.get(HEADER)):
-        return _with_headers(problem(FRAMEWORK_ERRORS.get(error.code, INTERNAL_ERROR)))
+        return _with_headers(flask.request, problem(FRAMEWORK_ERRORS.get(error.code, INTERNAL_ERROR)))
 
 
-def _with_headers(response: flask.Response) -> flask.Response:
+def _with_headers(request: flask.Request, response: flask.Response) -> flask.Response:
     response.headers[HEADER] = request_id.get()
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
+    share(request, response, bootstrap.settings().cors_origins)
     return response
 
 
@@ -213,10 +228,21 @@ def _answer(adapter: MapAdapter, request: flask.Request, body: "RequestBody") ->
         raise MethodNotAllowed(
             f"This path does not answer {shown(request.method)}; use {allow}.", headers={"Allow": allow}
         ) from None
-    if not route.is_public:
-        require_token(request, bootstrap.settings().api_tokens)
-    answer = route.handler(**_arguments(route, request, path_values, body))
-    return answer if isinstance(answer, flask.Response) else _json(route, answer)
+    settings = bootstrap.settings()
+    is_reader = not route.is_public and may_only_read(request, settings.api_read_tokens)
+    if not route.is_public and not is_reader:
+        require_token(request, settings.api_tokens)
+    arguments = _arguments(route, request, path_values, body)
+
+    def answered(**more: Any) -> flask.Response:
+        answer = route.handler(**arguments, **more)
+        if isinstance(answer, flask.Response):
+            return answer
+        return _json(route, request, masked(answer) if is_reader else answer)
+
+    if route.takes_connection:
+        return answered_once(request, body.content, lambda connection: answered(connection=connection))
+    return answered()
 
 
 def _check_url(request: flask.Request) -> None:
@@ -243,6 +269,8 @@ def _arguments(
     }
     if route.takes_request:
         arguments["request"] = request
+    if route.takes_revisions:
+        arguments["revisions"] = revisions_expected(request)
     if route.query is not None:
         arguments["query"] = validated(route.query, request.args.to_dict())
     if route.body is not None:
@@ -260,11 +288,24 @@ def _path_id(name: str, text: str) -> UUID:
         ) from None
 
 
-def _json(route: Route, answer: BaseModel) -> flask.Response:
-    response = flask.Response(answer.model_dump_json(), route.status, content_type="application/json")
+def _json(route: Route, request: flask.Request, answer: BaseModel) -> flask.Response:
+    body = answer.model_dump_json()
+    response = flask.Response(body, route.status, content_type="application/json")
+    if (revision := getattr(answer, "revision", None)) is not None:
+        response.headers["ETag"] = tag_of(revision, body)
+        if request.method in READING and is_known(request, response.headers["ETag"]):
+            return _not_modified(response)
     if route.location is not None:
         response.headers["Location"] = route.location.format_map(vars(answer))
+    if token := getattr(answer, "next_page_token", None):
+        response.headers["Link"] = link_to_next(request, token)
     return response
+
+
+def _not_modified(response: flask.Response) -> flask.Response:
+    known = flask.Response(status=304, headers={"ETag": response.headers["ETag"]})
+    del known.headers["Content-Type"]
+    return known
 
 
 class RequestBody:
@@ -280,6 +321,7 @@ class RequestBody:
         self._length = request.content_length  # None for chunks, whose end is marked
         self._stream = request.stream
         self._read = 0
+        self.content = b""
         request.stream = io.BytesIO()
 
     def read_json(self) -> bytes:
@@ -298,6 +340,7 @@ class RequestBody:
             raise BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES // 1024} KiB; send less.")
         if len(content) < (self._length or 0):
             raise MalformedBody(ENDED_TOO_EARLY)
+        self.content = content
         return content
 
     def discard(self) -> None:

@@ -2,12 +2,23 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from db.paging import Page
+from db.task_logs import TaskLogFilter
+from db.tasks import TaskFilter
 from domain import success_statuses, task
 from domain.retry import RetryOn
-from domain.run import RunSource, RunStatus
+from domain.run import RunSource, RunStatus, TaskLogOrder
 from domain.task import (
     DEFAULT_CATCHUP_WINDOW_SECONDS,
     DEFAULT_DEACTIVATE_AFTER,
@@ -16,10 +27,14 @@ from domain.task import (
     MisfirePolicy,
     OverlapPolicy,
     TaskDefinition,
+    TaskOrder,
     TaskStatus,
 )
+from domain.webhook_url import redacted
+from functions import paging
 from functions.fields import (
     ABSENT,
+    MASK,
     CatchupWindowSeconds,
     DeactivateAfter,
     EndAt,
@@ -34,6 +49,7 @@ from functions.fields import (
     Misfire,
     Name,
     Overlap,
+    PageToken,
     Payload,
     Retries,
     RetryCount,
@@ -42,13 +58,18 @@ from functions.fields import (
     Search,
     SentId,
     SigningSecret,
+    Since,
     Skip,
     StartAt,
     Status,
     SuccessStatuses,
+    Tag,
+    Tags,
     TimeoutSeconds,
     Timezone,
+    Until,
     WebhookUrl,
+    without_default,
 )
 
 
@@ -70,6 +91,7 @@ class Task(_Answer):
     method: Method
     headers: dict[str, str]
     payload: Payload
+    tags: list[str] = Field(examples=[["billing", "env:production"]])
     timeout_seconds: int = Field(examples=[10])
     success_statuses: str = Field(examples=["200-299"])
     max_retry: int = Field(examples=[3])
@@ -96,17 +118,47 @@ class Task(_Answer):
             **{name: getattr(part, name) for part in parts for name in part.__slots__ if name in FIELDS}
         )
 
+    def masked(self) -> Self:
+        """As those see it who may only read: without the secrets."""
+        return self.model_copy(
+            update={
+                "webhook_url": f"{redacted(self.webhook_url).split()[0]}/{MASK}",
+                "headers": dict.fromkeys(self.headers, MASK),
+            }
+        )
+
 
 FIELDS = Task.model_fields.keys()
+
+
+Total = Annotated[
+    int | None,
+    Field(description="How many match, on all pages; null for a page by page_token.", examples=[1]),
+]
+NextPageToken = Annotated[
+    str | None, Field(description="Send it as page_token for the next page; null on the last page.")
+]
 
 
 class TaskList(_Answer):
     """A page of tasks."""
 
     tasks: list[Task]
-    total: int = Field(description="How many match, on all pages.", examples=[1])
+    total: Total
     skip: int = Field(examples=[0])
     limit: int = Field(examples=[100])
+    next_page_token: NextPageToken
+
+
+def masked(answer: BaseModel) -> BaseModel:
+    """An answer as those see it who may only read."""
+    match answer:
+        case Task():
+            return answer.masked()
+        case TaskList():
+            return answer.model_copy(update={"tasks": [task.masked() for task in answer.tasks]})
+        case _:
+            return answer
 
 
 class Attempt(_Answer):
@@ -158,9 +210,10 @@ class TaskLogList(_Answer):
     """A page of task logs."""
 
     task_logs: list[TaskLog]
-    total: int = Field(description="How many match, on all pages.", examples=[1])
+    total: Total
     skip: int = Field(examples=[0])
     limit: int = Field(examples=[100])
+    next_page_token: NextPageToken
 
 
 class Done(_Answer):
@@ -280,7 +333,8 @@ class TaskCreate(_Body):
     misfire_policy: Misfire = MisfirePolicy.RUN_ONCE
     catchup_window_seconds: CatchupWindowSeconds = DEFAULT_CATCHUP_WINDOW_SECONDS
     overlap_policy: Overlap = OverlapPolicy.SKIP
-    signing_secret: SigningSecret = ()
+    signing_secret: Annotated[SigningSecret, Field(json_schema_extra=without_default)] = ()
+    tags: Tags = ()
 
     @field_validator("schedule")
     @classmethod
@@ -318,6 +372,7 @@ class TaskChanges(_Changes):
     catchup_window_seconds: CatchupWindowSeconds = ABSENT
     overlap_policy: Overlap = ABSENT
     signing_secret: SigningSecret = ABSENT
+    tags: Tags = ABSENT
 
     def definition_changes(self) -> dict[str, Any]:
         """The named fields that belong to the definition."""
@@ -351,19 +406,54 @@ class TaskLogChanges(_Changes):
     execution_time: ExecutionTime = ABSENT
 
 
-class Page(BaseModel):
+class _ListQuery(BaseModel):
     skip: Skip = 0
     limit: Limit = 100
+    since: Since = None
+    until: Until = None
 
 
-class TaskQuery(Page):
+def _page_token(token: str | None, info: ValidationInfo) -> str | None:
+    if token and "order_by" in info.data:
+        paging.decoded(info.data["order_by"], token)
+    if token is not None and info.data.get("skip"):
+        raise PydanticCustomError("skip_or_page_token", "skip or page_token")
+    return token
+
+
+CheckedPageToken = Annotated[PageToken, AfterValidator(_page_token)]
+
+
+class TaskQuery(_ListQuery):
     status: Annotated[TaskStatus | None, Field(description="Only tasks with this status.")] = None
     search: Search = None
+    tag: Tag = None
+    order_by: Annotated[
+        TaskOrder,
+        Field(description="`-` is descending; by `next_run_at` only tasks that have one are listed."),
+    ] = TaskOrder.CREATED_AT
+    page_token: CheckedPageToken = None
+
+    def wanted(self) -> TaskFilter:
+        return TaskFilter(**self.model_dump(include=set(TaskFilter.__slots__)))
 
 
-class TaskLogsOfTaskQuery(Page):
+class TaskLogsOfTaskQuery(_ListQuery):
     status: Annotated[RunStatus | None, Field(description="Only logs with this status.")] = None
+    source: Annotated[RunSource | None, Field(description="Only logs from this source.")] = None
+    order_by: Annotated[TaskLogOrder, Field(description="`-` is newest first.")] = TaskLogOrder.NEWEST
+    page_token: CheckedPageToken = None
+
+    def wanted(self) -> TaskLogFilter:
+        return TaskLogFilter(**self.model_dump(include=set(TaskLogFilter.__slots__)))
 
 
 class TaskLogQuery(TaskLogsOfTaskQuery):
     task_id: Annotated[SentId | None, Field(description="Only logs of this task.")] = None
+
+
+def page_of(query: TaskQuery | TaskLogsOfTaskQuery) -> Page:
+    """The page that a list is asked for."""
+    after = paging.decoded(query.order_by, query.page_token) if query.page_token else None
+    is_by_cursor = query.page_token is not None
+    return Page(limit=query.limit, skip=query.skip, is_by_cursor=is_by_cursor, after=after)

@@ -17,6 +17,7 @@ from domain.errors import InsigniaError
 MIN_TOKEN_LENGTH = 16
 SAMPLE_TOKENS = {"replace-with-a-long-random-token"}
 LOCAL_EGRESS_ALLOW = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
+ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -32,6 +33,8 @@ class Settings:
     host: str
     port: int
     api_tokens: tuple[str, ...]
+    api_read_tokens: tuple[str, ...]
+    cors_origins: tuple[str, ...]
     database_url: str | None
     data_dir: Path
     local_tick: bool
@@ -72,6 +75,8 @@ def load(environment: Mapping[str, str]) -> Settings:
         host=values.get("HOST", "127.0.0.1"),
         port=whole_number(values, "PORT", 8000, 1, 65535),
         api_tokens=api_tokens(values),
+        api_read_tokens=tokens("API_READ_TOKEN", values.get("API_READ_TOKEN", "")),
+        cors_origins=cors_origins(values),
         database_url=database_url(values),
         data_dir=data_dir,
         local_tick=one_of(values, "LOCAL_TICK", "on", ("on", "off")) == "on",
@@ -83,6 +88,8 @@ def load(environment: Mapping[str, str]) -> Settings:
         log_file=log_file(values, None if in_cloud else data_dir / "app.log"),
         google_cloud_project=values.get("GOOGLE_CLOUD_PROJECT"),
     )
+    if set(settings.api_tokens) & set(settings.api_read_tokens):
+        raise SettingsError("API_READ_TOKEN has a token of API_TOKEN; expected another one.")
     if in_cloud and not settings.api_tokens:
         raise SettingsError(
             f"API_TOKEN is missing; expected a secret of at least {MIN_TOKEN_LENGTH} characters."
@@ -95,21 +102,34 @@ def load(environment: Mapping[str, str]) -> Settings:
 
 
 def api_tokens(values: Mapping[str, str]) -> tuple[str, ...]:
-    tokens = tuple(token for part in values.get("API_TOKEN", "").split(",") if (token := part.strip()))
-    for token in tokens:
+    return tokens("API_TOKEN", values.get("API_TOKEN", ""))
+
+
+def tokens(name: str, text: str) -> tuple[str, ...]:
+    found = tuple(token for part in text.split(",") if (token := part.strip()))
+    for token in found:
         if len(token) < MIN_TOKEN_LENGTH:
             raise SettingsError(
-                f"API_TOKEN has a token of {len(token)} characters; expected at least {MIN_TOKEN_LENGTH}."
+                f"{name} has a token of {len(token)} characters; expected at least {MIN_TOKEN_LENGTH}."
             )
         if token in SAMPLE_TOKENS:
-            raise SettingsError(
-                "API_TOKEN is the sample of the documentation; expected a secret of your own."
-            )
+            raise SettingsError(f"{name} is the sample of the documentation; expected a secret of your own.")
         if not re.fullmatch(r"[\x21-\x7e]+", token):
             raise SettingsError(
-                "API_TOKEN has a blank or a non-ASCII character; expected visible ASCII characters."
+                f"{name} has a blank or a non-ASCII character; expected visible ASCII characters."
             )
-    return tokens
+    return found
+
+
+def cors_origins(values: Mapping[str, str]) -> tuple[str, ...]:
+    origins = tuple(origin for part in values.get("CORS_ORIGINS", "").split(",") if (origin := part.strip()))
+    for origin in origins:
+        if origin != "*" and not ORIGIN.fullmatch(origin):
+            raise SettingsError(
+                f"CORS_ORIGINS has {origin!r}; expected * or origins as browsers send them, separated by commas, "
+                "such as https://app.example.com,http://localhost:3000."
+            )
+    return origins
 
 
 def database_url(values: Mapping[str, str]) -> str | None:

@@ -1,12 +1,14 @@
 """/task-logs: what became of each run."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import db.task_logs
 import db.tasks
-from db.engine import transaction
+from db.engine import Connection, transaction
 from domain.run import RunStatus
 from functions.bootstrap import database
+from functions.paging import next_page_token
 from functions.routing import Routes
 from functions.schemas import (
     Done,
@@ -17,33 +19,36 @@ from functions.schemas import (
     TaskLogList,
     TaskLogQuery,
     TaskLogsOfTaskQuery,
+    page_of,
 )
 
 routes = Routes("Task logs")
 
 
 @routes.add("POST", "/task-logs/", status=201, location="/task-logs/{id}", errors={404: Problem})
-def create_task_log(body: TaskLogCreate) -> TaskLog:
+def create_task_log(body: TaskLogCreate, connection: Connection) -> TaskLog:
     """Record an execution that something else made.
 
     It is stored with source `api` and changes nothing about the task.
     """
-    with transaction(database()) as connection:
-        return TaskLog.model_validate(
-            db.task_logs.create_task_log(
-                connection,
-                task_id=body.task_id,
-                execution_time=body.execution_time,
-                status=RunStatus(body.status),
-                retry_count=body.retry_count,
-                message=body.message,
-            )
+    return TaskLog.model_validate(
+        db.task_logs.create_task_log(
+            connection,
+            task_id=body.task_id,
+            execution_time=body.execution_time,
+            status=RunStatus(body.status),
+            retry_count=body.retry_count,
+            message=body.message,
         )
+    )
 
 
 @routes.add("GET", "/task-logs/")
 def list_task_logs(query: TaskLogQuery) -> TaskLogList:
-    """List task logs, newest first."""
+    """List task logs, newest first.
+
+    Paging is that of tasks: `skip` and `limit`, or `page_token`.
+    """
     return page_of_logs(query, query.task_id)
 
 
@@ -85,13 +90,13 @@ def delete_task_log(task_log_id: UUID) -> Done:
 
 
 def page_of_logs(query: TaskLogsOfTaskQuery, task_id: UUID | None) -> TaskLogList:
+    wanted = replace(query.wanted(), task_id=task_id)
     with transaction(database()) as connection:
-        logs, total = db.task_logs.list_task_logs(
-            connection, skip=query.skip, limit=query.limit, task_id=task_id, status=query.status
-        )
+        listing = db.task_logs.list_task_logs(connection, wanted, query.order_by, page_of(query))
     return TaskLogList(
-        task_logs=[TaskLog.model_validate(log) for log in logs],
-        total=total,
+        task_logs=[TaskLog.model_validate(log) for log in listing.items],
+        total=listing.total,
         skip=query.skip,
         limit=query.limit,
+        next_page_token=next_page_token(query.order_by, listing),
     )

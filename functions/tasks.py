@@ -3,33 +3,44 @@
 from uuid import UUID
 
 import db.tasks
-from db.engine import transaction
+from db.engine import Connection, transaction
 from domain.task import TaskStatus
 from functions.bootstrap import database
+from functions.paging import next_page_token
 from functions.routing import Routes
-from functions.schemas import Done, Task, TaskChanges, TaskCreate, TaskList, TaskQuery
+from functions.schemas import Done, Task, TaskChanges, TaskCreate, TaskList, TaskQuery, page_of
+
+Revisions = frozenset[int] | None
+"""What If-Match accepts; None for any."""
 
 routes = Routes("Tasks")
 
 
 @routes.add("POST", "/tasks/", status=201, location="/tasks/{id}")
-def create_task(body: TaskCreate) -> Task:
+def create_task(body: TaskCreate, connection: Connection) -> Task:
     """Create a task.
 
     An active task runs first at the next time of its schedule.
     """
-    with transaction(database()) as connection:
-        return Task.of(db.tasks.create_task(connection, body.definition(), TaskStatus(body.status)))
+    return Task.of(db.tasks.create_task(connection, body.definition(), TaskStatus(body.status)))
 
 
 @routes.add("GET", "/tasks/")
 def list_tasks(query: TaskQuery) -> TaskList:
-    """List tasks, in the order of their creation."""
+    """List tasks, in the order of their creation or another one.
+
+    `skip` and `limit` cut out a page and come with the `total`. For long lists send `page_token`, empty at
+    first, and follow `next_page_token`. A page ends early where it would be larger than 16 MiB.
+    """
     with transaction(database()) as connection:
-        tasks, total = db.tasks.list_tasks(
-            connection, skip=query.skip, limit=query.limit, status=query.status, search=query.search
-        )
-    return TaskList(tasks=[Task.of(task) for task in tasks], total=total, skip=query.skip, limit=query.limit)
+        listing = db.tasks.list_tasks(connection, query.wanted(), query.order_by, page_of(query))
+    return TaskList(
+        tasks=[Task.of(task) for task in listing.items],
+        total=listing.total,
+        skip=query.skip,
+        limit=query.limit,
+        next_page_token=next_page_token(query.order_by, listing),
+    )
 
 
 @routes.add("GET", "/tasks/{task_id}")
@@ -40,7 +51,7 @@ def get_task(task_id: UUID) -> Task:
 
 
 @routes.add("PUT", "/tasks/{task_id}")
-def update_task(task_id: UUID, body: TaskChanges) -> Task:
+def update_task(task_id: UUID, body: TaskChanges, revisions: Revisions) -> Task:
     """Change a task.
 
     Fields that are left out stay as they are, and read-only fields are ignored, so that an answer can be
@@ -48,21 +59,22 @@ def update_task(task_id: UUID, body: TaskChanges) -> Task:
     """
     status = body.changes().get("status")
     with transaction(database()) as connection:
-        return Task.of(db.tasks.update_task(connection, task_id, body.definition_changes(), status))
+        changes = body.definition_changes()
+        return Task.of(db.tasks.update_task(connection, task_id, changes, status, revisions))
 
 
 @routes.add("PATCH", "/tasks/{task_id}")
-def patch_task(task_id: UUID, body: TaskChanges) -> Task:
+def patch_task(task_id: UUID, body: TaskChanges, revisions: Revisions) -> Task:
     """Change a task, exactly as PUT does."""
-    return update_task(task_id, body)
+    return update_task(task_id, body, revisions)
 
 
 @routes.add("DELETE", "/tasks/{task_id}")
-def delete_task(task_id: UUID) -> Done:
+def delete_task(task_id: UUID, revisions: Revisions) -> Done:
     """Delete a task and its logs.
 
     A call under way finishes; its result is dropped.
     """
     with transaction(database()) as connection:
-        db.tasks.delete_task(connection, task_id)
+        db.tasks.delete_task(connection, task_id, revisions)
     return Done(message=f"Task {task_id} and its logs were deleted.")

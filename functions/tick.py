@@ -15,6 +15,7 @@ from uuid import UUID
 from db.backlog import read_backlog, seconds_until_next, sweep
 from db.claiming import Claimed, Room
 from db.engine import Connection, Engine, transaction
+from db.idempotency import forget_expired_keys
 from db.run_claims import claim_due_runs, release
 from db.settle import Disposal, Settlement, settle
 from db.slot_claims import claim_long_late_slots, claim_slots, plan_long_late_slots
@@ -42,7 +43,7 @@ STOP_SECONDS = 8
 PAYLOAD_BYTES = 32 * 1024 * 1024
 
 HOUSEKEEPING_SECONDS = 1.0
-LOGS_REMOVED_AT_ONCE = 1_000
+ROWS_REMOVED_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +212,7 @@ class Tick:
             self._give_back()
 
     def summarise(self) -> TickSummary:
-        """The summary, recorded as a row of `ticks`; the time that is left goes to removing deleted tasks' logs."""
+        """The summary, recorded as a row of `ticks`; the time that is left goes to removing what nobody needs."""
         self._summary.unsettled = len(self._decisions) + len(self._unsent) + len(self._unanswered)
         if self._summary.unsettled and self._fault is None:
             self._fault = Unavailable("Results could not be recorded: their tasks stayed locked; try again.")
@@ -219,13 +220,21 @@ class Tick:
             self._summary.remaining = read_backlog(connection).due
             self._summary.duration_seconds = round(monotonic() - self._began_at, 3)
             record_tick(connection, self._summary, self._started_at)
-        is_more, until = True, min(self._ends_at, monotonic() + HOUSEKEEPING_SECONDS)
-        while is_more and monotonic() < until and not self._is_stopping():
-            with transaction(self._engine) as connection:
-                is_more = delete_logs_of_deleted_tasks(connection, LOGS_REMOVED_AT_ONCE)
+        self._remove(delete_logs_of_deleted_tasks, forget_expired_keys)
         if self._fault is not None:
             raise self._fault
         return self._summary
+
+    def _remove(self, *removals: Callable[[Connection, int], bool]) -> None:
+        """Remove in batches, in turn, what each removal finds, for as long as there is time."""
+        until = min(self._ends_at, monotonic() + HOUSEKEEPING_SECONDS)
+        waiting = list(removals)
+        while waiting and monotonic() < until and not self._is_stopping():
+            removal = waiting.pop(0)
+            with transaction(self._engine) as connection:
+                is_more = removal(connection, ROWS_REMOVED_AT_ONCE)
+            if is_more:
+                waiting.append(removal)
 
     def _may_claim(self) -> bool:
         if self._is_stopping():

@@ -52,6 +52,12 @@ SENTENCES: Mapping[str, Callable[[str, Any, dict[str, Any]], str]] = {
     "instant_range": lambda name, *_: f"{name} must lie in the years 1 to 9999 in UTC.",
     "dict_type": lambda name, value, _: f"{name} must be an object, not {KINDS[type(value)]}.",
     "signing_secret": lambda name, *_: f"{name} must be a string such as 'whsec_…', or a list of them.",
+    "page_token": lambda name, *_: f"{name} is not one of ours; use the next_page_token of the page before.",
+    "page_token_order": lambda name, *_: (
+        f"{name} belongs to a list in another order; send the order_by that it came with."
+    ),
+    "skip_or_page_token": lambda *_: "skip and page_token exclude each other; send one of them.",
+    "tags": lambda name, *_: f"{name} must be an array of strings such as ['billing'].",
     "either": lambda *_: "schedule and run_at exclude each other; send one of them.",
     "nul": lambda name, *_: f"{name} contains the character NUL, which no name can have; remove it.",
 }

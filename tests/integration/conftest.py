@@ -12,11 +12,12 @@ from sqlalchemy import Engine, text
 
 from db.claiming import Room
 from db.engine import transaction
+from db.paging import Page
 from db.run_claims import claim_due_runs
 from db.slot_claims import claim_slots
-from db.task_logs import list_task_logs
+from db.task_logs import TaskLogFilter, list_task_logs
 from db.tasks import create_task, get_task, update_task
-from domain.run import ClaimedRun, TaskLog
+from domain.run import ClaimedRun, TaskLog, TaskLogOrder
 from domain.summary import TickSummary
 from domain.task import Task, TaskDefinition, TaskStatus
 from functions.egress import Egress
@@ -63,7 +64,8 @@ class Insignia:
 
     def logs(self, task_id: UUID | None = None) -> list[TaskLog]:
         with transaction(self.engine) as connection:
-            return list_task_logs(connection, skip=0, limit=1000, task_id=task_id, status=None)[0]
+            wanted = TaskLogFilter(task_id=task_id)
+            return list_task_logs(connection, wanted, TaskLogOrder.NEWEST, Page(limit=1000)).items
 
     def execute(self, statement: str, **values: Any) -> Any:
         with transaction(self.engine) as connection:

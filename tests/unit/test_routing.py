@@ -25,6 +25,7 @@ from functions.routing import (
 )
 
 TOKEN = "token-of-the-routing-tests"
+READ_TOKEN = "read-token-of-the-routing-tests"
 THING = "0b0e7a52-6d0f-4d5e-9a53-1f6d2a1c7f10"
 
 
@@ -81,9 +82,12 @@ ERRORS: list[Exception] = [
 ]
 
 
+SETTINGS = SimpleNamespace(api_tokens=(TOKEN,), api_read_tokens=(READ_TOKEN,), cors_origins=())
+
+
 @pytest.fixture(autouse=True)
 def _known_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "settings", lambda: SimpleNamespace(api_tokens=(TOKEN,)))
+    monkeypatch.setattr(bootstrap, "settings", lambda: SETTINGS)
 
 
 def client_of(function: HttpFunction) -> Client:

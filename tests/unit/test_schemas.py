@@ -174,7 +174,7 @@ def test_nothing_else_is_a_whole_number(value: Any, shown: str) -> None:
         ("timezone", "Mars/Olympus", None),
         ("schedule", "61 * * * *", None),
         ("schedule", "0 0 30 2 *", None),
-        ("tags", [], "'tags' is not a field of this request; remove it."),
+        ("colour", [], "'colour' is not a field of this request; remove it."),
         ("max_retries", 3, "'max_retries' is not a field of this request; did you mean 'max_retry'?"),
     ],
 )

@@ -139,6 +139,33 @@ def test_a_wrong_setting_is_named_with_what_was_found_and_expected(
     assert "\n" not in str(caught.value)
 
 
+def test_a_token_that_may_only_read_is_checked_like_the_other_and_is_another() -> None:
+    assert load({"API_READ_TOKEN": f"{TOKEN}-a,{TOKEN}-b"}).api_read_tokens == (f"{TOKEN}-a", f"{TOKEN}-b")
+    for value, complaint in (
+        ("short", "API_READ_TOKEN has a token of 5"),
+        (f"x,{TOKEN}", "API_READ_TOKEN has"),
+    ):
+        with pytest.raises(SettingsError, match=complaint):
+            load({"API_READ_TOKEN": value})
+    with pytest.raises(SettingsError, match=r"^API_READ_TOKEN has a token of API_TOKEN; expected another"):
+        load({"API_TOKEN": f"{TOKEN},{TOKEN}2", "API_READ_TOKEN": f"{TOKEN}3,{TOKEN}2"})
+
+
+def test_origins_are_as_browsers_send_them() -> None:
+    origins = "https://app.example.com, http://localhost:3000,http://[::1]:80"
+    assert load({"CORS_ORIGINS": origins}).cors_origins == tuple(origins.replace(" ", "").split(","))
+    assert load({"CORS_ORIGINS": "*"}).cors_origins == ("*",)
+    assert load({}).cors_origins == ()
+
+
+@pytest.mark.parametrize(
+    "origin", ["app.example.com", "https://app.example.com/", "https://App.example.com", "ftp://a", "null"]
+)
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    with pytest.raises(SettingsError, match=r"^CORS_ORIGINS has '.*'; expected"):
+        load({"CORS_ORIGINS": f"https://a.example.com,{origin}"})
+
+
 def test_log_levels_are_known_in_any_case() -> None:
     settings: Settings = load({"LOG_LEVEL": "debug"})
     assert settings.log_level == "DEBUG"
