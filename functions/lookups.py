@@ -2,7 +2,7 @@
 
 libcurl has 20 threads for it. A name that gets no answer holds two of them for as long as the system's resolver
 tries (up to half a minute), also when its call has ended, and closing the handle waits for them: ten such names
-would fail the calls to all other hosts, and hold up the end of the tick (docs/engine.md, Deadlines and limits).
+would fail the calls to all other hosts, and hold up the end of the tick (docs/adr/0002-pycurl-for-the-calls.md).
 """
 
 import socket

@@ -101,7 +101,9 @@ class Transfer:
         call = self.call
         set_option(pycurl.URL, call.url.url)
         addresses = ",".join(f"[{one}]" if ":" in one else one for one in self._addresses)
-        set_option(pycurl.RESOLVE, [f"{call.url.host}:{call.url.port}:{addresses}"])
+        # a host may be written with a dot at its end, which libcurl takes for another name
+        names = (call.url.host, f"{call.url.host}.")
+        set_option(pycurl.RESOLVE, [f"{name}:{call.url.port}:{addresses}" for name in names])
         set_option(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in call.headers.items()])
         if call.body is None:
             set_option(pycurl.HTTPGET, 1)

@@ -65,6 +65,7 @@ def main(port: str) -> None:
     """What runs in the namespace: silent names first, then healthy ones."""
     names = [f"silent-{number}" for number in range(SILENT)] + [f"healthy-{n}" for n in range(HEALTHY)]
     calls = {name: call(f"http://{name}.test:{port}/", timeout=TIMEOUT_SECONDS) for name in names}
+    calls["healthy-0"] = call(f"http://healthy-0.test.:{port}/", timeout=TIMEOUT_SECONDS)  # the same host
     attempts: dict[UUID, Attempt | None] = {}
     with Deliveries(LOOPBACK) as deliveries:
         for one in calls.values():
