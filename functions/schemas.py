@@ -1,9 +1,8 @@
-"""The wire models: what requests may say and what answers look like. The only pydantic models."""
+"""The wire models: what bodies may say and what answers look like; list_queries.py has the lists' parameters."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -13,12 +12,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from db.paging import Page
-from db.task_logs import TaskLogFilter
-from db.tasks import TaskFilter
 from domain import success_statuses, task
 from domain.retry import RetryOn
-from domain.run import RunSource, RunStatus, TaskLogOrder
+from domain.run import RunSource, RunStatus
 from domain.task import (
     DEFAULT_CATCHUP_WINDOW_SECONDS,
     DEFAULT_DEACTIVATE_AFTER,
@@ -27,11 +23,9 @@ from domain.task import (
     MisfirePolicy,
     OverlapPolicy,
     TaskDefinition,
-    TaskOrder,
     TaskStatus,
 )
 from domain.webhook_url import redacted
-from functions import paging
 from functions.fields import (
     ABSENT,
     MASK,
@@ -42,32 +36,25 @@ from functions.fields import (
     Headers,
     Id,
     Instant,
-    Limit,
     MaxRetry,
     Message,
     Method,
     Misfire,
     Name,
     Overlap,
-    PageToken,
     Payload,
     Retries,
     RetryCount,
     RunAt,
     Schedule,
-    Search,
     SentId,
     SigningSecret,
-    Since,
-    Skip,
     StartAt,
     Status,
     SuccessStatuses,
-    Tag,
     Tags,
     TimeoutSeconds,
     Timezone,
-    Until,
     WebhookUrl,
     without_default,
 )
@@ -404,56 +391,3 @@ class TaskLogChanges(_Changes):
     message: Message = ABSENT
     retry_count: RetryCount = ABSENT
     execution_time: ExecutionTime = ABSENT
-
-
-class _ListQuery(BaseModel):
-    skip: Skip = 0
-    limit: Limit = 100
-    since: Since = None
-    until: Until = None
-
-
-def _page_token(token: str | None, info: ValidationInfo) -> str | None:
-    if token and "order_by" in info.data:
-        paging.decoded(info.data["order_by"], token)
-    if token is not None and info.data.get("skip"):
-        raise PydanticCustomError("skip_or_page_token", "skip or page_token")
-    return token
-
-
-CheckedPageToken = Annotated[PageToken, AfterValidator(_page_token)]
-
-
-class TaskQuery(_ListQuery):
-    status: Annotated[TaskStatus | None, Field(description="Only tasks with this status.")] = None
-    search: Search = None
-    tag: Tag = None
-    order_by: Annotated[
-        TaskOrder,
-        Field(description="`-` is descending; by `next_run_at` only tasks that have one are listed."),
-    ] = TaskOrder.CREATED_AT
-    page_token: CheckedPageToken = None
-
-    def wanted(self) -> TaskFilter:
-        return TaskFilter(**self.model_dump(include=set(TaskFilter.__slots__)))
-
-
-class TaskLogsOfTaskQuery(_ListQuery):
-    status: Annotated[RunStatus | None, Field(description="Only logs with this status.")] = None
-    source: Annotated[RunSource | None, Field(description="Only logs from this source.")] = None
-    order_by: Annotated[TaskLogOrder, Field(description="`-` is newest first.")] = TaskLogOrder.NEWEST
-    page_token: CheckedPageToken = None
-
-    def wanted(self) -> TaskLogFilter:
-        return TaskLogFilter(**self.model_dump(include=set(TaskLogFilter.__slots__)))
-
-
-class TaskLogQuery(TaskLogsOfTaskQuery):
-    task_id: Annotated[SentId | None, Field(description="Only logs of this task.")] = None
-
-
-def page_of(query: TaskQuery | TaskLogsOfTaskQuery) -> Page:
-    """The page that a list is asked for."""
-    after = paging.decoded(query.order_by, query.page_token) if query.page_token else None
-    is_by_cursor = query.page_token is not None
-    return Page(limit=query.limit, skip=query.skip, is_by_cursor=is_by_cursor, after=after)

@@ -8,6 +8,7 @@ import db.tasks
 from db.engine import Connection, transaction
 from domain.run import RunStatus
 from functions.bootstrap import database
+from functions.list_queries import TaskLogQuery, TaskLogsOfTaskQuery, page_of
 from functions.paging import next_page_token
 from functions.routing import Routes
 from functions.schemas import (
@@ -17,9 +18,6 @@ from functions.schemas import (
     TaskLogChanges,
     TaskLogCreate,
     TaskLogList,
-    TaskLogQuery,
-    TaskLogsOfTaskQuery,
-    page_of,
 )
 
 routes = Routes("Task logs")

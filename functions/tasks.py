@@ -6,9 +6,10 @@ import db.tasks
 from db.engine import Connection, transaction
 from domain.task import TaskStatus
 from functions.bootstrap import database
+from functions.list_queries import TaskQuery, page_of
 from functions.paging import next_page_token
 from functions.routing import Routes
-from functions.schemas import Done, Task, TaskChanges, TaskCreate, TaskList, TaskQuery, page_of
+from functions.schemas import Done, Task, TaskChanges, TaskCreate, TaskList
 
 Revisions = frozenset[int] | None
 """What If-Match accepts; None for any."""

@@ -10,6 +10,7 @@ from domain import run, task
 from domain.run import RunSource, RunStatus
 from domain.task import TaskDefinition, TaskStatus
 from functions.json_body import parse_json
+from functions.list_queries import TaskLogQuery, TaskQuery
 from functions.problems import InvalidRequest, problem
 from functions.schemas import (
     Task,
@@ -18,8 +19,6 @@ from functions.schemas import (
     TaskLog,
     TaskLogChanges,
     TaskLogCreate,
-    TaskLogQuery,
-    TaskQuery,
 )
 from functions.validation import MAX_FAULTS, validated
 
