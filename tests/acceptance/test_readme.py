@@ -1,7 +1,6 @@
 """The commands of the README, typed as they stand there."""
 
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,27 +12,16 @@ import pytest
 from db.child_process import bound_to_parent
 from tests.acceptance.conftest import Database
 from tests.acceptance.server import TOKEN, Api, Server, environment, free_port, wait_until
+from tests.acceptance.shell import BASH, URL, blocks_of, needs_shell, run
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-URL = "http://127.0.0.1:8000"
+BLOCKS = blocks_of(README)
 PORT_OF_THE_RECEIVER = r"\b9000\b"
 
 RECEIVER_COMMAND = next(block for block in BLOCKS if "HTTPServer" in block)
 COMMANDS = [block for block in BLOCKS if URL in block]
 
-STRICTLY = """
-set -eu -o pipefail
-curl() { command curl --fail-with-body --silent --show-error "$@"; }
-if [ -f variables ]; then . ./variables; fi
-"""
-REMEMBERING = "\ndeclare -p ${!TOKEN@} ${!TASK@} > variables\n"
-
-BASH = shutil.which("bash") or ""
-
-pytestmark = pytest.mark.skipif(
-    not (BASH and shutil.which("curl")), reason="needs bash and curl: install them"
-)
+pytestmark = needs_shell
 
 
 class Terminal:
@@ -47,18 +35,7 @@ class Terminal:
         (folder / ".data/api-token").write_text(TOKEN)
 
     def run(self, block: str) -> str:
-        shell = [BASH, "-c", STRICTLY + self._here(block) + REMEMBERING]
-        done = subprocess.run(
-            shell,
-            cwd=self._folder,
-            env=environment({}),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, done
-        return done.stdout
+        return run(self._folder, self._here(block))
 
     def start(self, block: str) -> "subprocess.Popen[bytes]":
         with (self._folder / "receiver.log").open("wb") as log:
