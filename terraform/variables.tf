@@ -177,6 +177,17 @@ variable "egress_allow" {
   }
 }
 
+variable "cors_origins" {
+  description = "Origins of web pages that may call the API from a browser (CORS_ORIGINS), or [\"*\"] for all."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for origin in var.cors_origins : origin == "*" || can(regex("^https?://[^/?#,\\s]+$", origin))])
+    error_message = "cors_origins must be * or origins as browsers send them, without a path, such as https://app.example.com."
+  }
+}
+
 # Database
 
 variable "database_version" {

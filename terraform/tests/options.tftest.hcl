@@ -103,6 +103,7 @@ run "egress_addresses" {
     tick_budget_seconds  = 100
     delivery_concurrency = 500
     egress_allow         = ["10.0.0.0/8", "fd12::/64"]
+    cors_origins         = ["https://app.example.com", "http://localhost:3000"]
   }
 
   assert {
@@ -142,9 +143,11 @@ run "egress_addresses" {
       google_cloudfunctions2_function.tick.service_config[0].environment_variables["TICK_BUDGET_SECONDS"] == "100" &&
       google_cloudfunctions2_function.tick.service_config[0].environment_variables["DELIVERY_CONCURRENCY"] == "500" &&
       google_cloudfunctions2_function.tick.service_config[0].environment_variables["EGRESS_ALLOW"] == "10.0.0.0/8,fd12::/64" &&
-      !contains(keys(google_cloudfunctions2_function.function["migrate"].service_config[0].environment_variables), "EGRESS_ALLOW")
+      !contains(keys(google_cloudfunctions2_function.function["migrate"].service_config[0].environment_variables), "EGRESS_ALLOW") &&
+      google_cloudfunctions2_function.function["api"].service_config[0].environment_variables["CORS_ORIGINS"] == "https://app.example.com,http://localhost:3000" &&
+      !contains(keys(google_cloudfunctions2_function.tick.service_config[0].environment_variables), "CORS_ORIGINS")
     )
-    error_message = "The settings reach the functions that call webhooks."
+    error_message = "Each setting reaches the functions that read it, and no other."
   }
 }
 

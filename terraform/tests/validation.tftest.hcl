@@ -25,6 +25,7 @@ run "every_variable_refuses" {
     delivery_concurrency    = 0
     destination_concurrency = 0
     egress_allow            = ["10.1.2.3/8"]
+    cors_origins            = ["https://app.example.com/path"]
     database_version        = "MYSQL_8_0"
     database_tier           = "db-perf-optimized-N-2"
     egress_addresses        = ["192.0.2.1"]
@@ -48,6 +49,7 @@ run "every_variable_refuses" {
     var.delivery_concurrency,
     var.destination_concurrency,
     var.egress_allow,
+    var.cors_origins,
     var.database_version,
     var.database_tier,
     var.egress_addresses,
