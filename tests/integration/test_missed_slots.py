@@ -127,6 +127,7 @@ def test_the_slots_of_run_all_wait_while_a_run_waits_for_its_retry(insignia: Ins
         )
         first = insignia.tick(budget_seconds=12.9)  # no time for a retry
         assert (first.retrying, first.remaining) == (1, 1)
+        insignia.execute("UPDATE task_logs SET available_at = clock_timestamp() + interval '1 hour'")
         second = insignia.tick(budget_seconds=12.9)
         assert (second.started, second.skipped, second.missed) == (0, 0, 0)
         assert [log.scheduled_for for log in insignia.logs(task.id)] == late[:1]
