@@ -9,8 +9,11 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 from uuid import UUID
+
+import flask
 
 from db.backlog import read_backlog, seconds_until_next, sweep
 from db.claiming import Claimed, Room
@@ -25,10 +28,14 @@ from domain.errors import InvalidInput, Unavailable
 from domain.run import AttemptOutcome, ClaimedRun, Decision, decide
 from domain.summary import TickSummary
 from functions import bootstrap, schemas
+from functions.auth import Caller
 from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
 from functions.events import log_deactivation, log_delivery, log_failed_tick, log_summary
+from functions.lookups import is_address
 from functions.routing import Routes
+from functions.schema import require_schema
+from functions.settings import Settings
 from functions.transfer import monotonic
 from functions.webhook import call_of
 
@@ -58,12 +65,19 @@ class Limits:
 routes = Routes("Tick")
 
 
-@routes.add("POST", "/tick")
+def account_of_scheduler(settings: Settings) -> Caller | None:
+    """Whose identity tokens open `tick`: those that Cloud Scheduler sends."""
+    account = settings.tick_service_account
+    return None if account is None else Caller(account, settings.tick_audience)
+
+
+@routes.add("POST", "/tick", caller=account_of_scheduler)
 def tick() -> schemas.TickSummary:
     """Run what is due.
 
     Called every minute, by Cloud Scheduler or the local run; takes as long as the deliveries take, at most
-    TICK_BUDGET_SECONDS. Calling it more often, or twice at once, does no harm. 503 when the database failed.
+    TICK_BUDGET_SECONDS. Calling it more often, or twice at once, does no harm. 503 when the database failed, or
+    has an older schema than this code: that is asked for first.
     """
     settings = bootstrap.settings()
     limits = Limits(
@@ -71,15 +85,25 @@ def tick() -> schemas.TickSummary:
         concurrency=settings.delivery_concurrency,
         per_destination=settings.destination_concurrency,
     )
+    egress = bootstrap.egress()
+    if settings.in_cloud:
+        egress = without_host_of_request(egress)
     try:
-        summary = run_tick(
-            bootstrap.tick_database(), bootstrap.egress(), limits, is_stopping=bootstrap.is_stopping
-        )
+        require_schema()
+        summary = run_tick(bootstrap.tick_database(), egress, limits, is_stopping=bootstrap.is_stopping)
     except Unavailable as error:
         log_failed_tick(error)
         raise
     log_summary(summary)
     return schemas.TickSummary.model_validate(summary)
+
+
+def without_host_of_request(egress: Egress) -> Egress:
+    """Refuse in addition the host at which this very request came: the function knows its own name by nothing else."""
+    host = urlsplit(f"//{flask.request.host}").hostname
+    if not host or is_address(host):  # no name that the cloud gives to a function
+        return egress
+    return replace(egress, own_hosts={*egress.own_hosts, host})
 
 
 def run_tick(
