@@ -68,7 +68,7 @@ class CloudSql:
         try:
             connection = opening.result(CONNECT_SECONDS)
         except TimeoutError:
-            opening.cancel()
+            opening.cancel()  # otherwise it would hold up all that come after it
             raise
         # pg8000 does not do it for a socket that it is given.
         connection._usock.settimeout(connect_args["timeout"])
