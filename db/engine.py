@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy
-from pg8000 import InterfaceError
+from pg8000 import DatabaseError, InterfaceError
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -84,7 +84,7 @@ def make_engine(
         # No TLS of pg8000's own there, for which it would read all certificates (40 ms).
         connect_args["ssl_context"] = False
     if "cloud_sql" in address.query:
-        pool["creator"] = partial(cloud_sql.connect, connector, address, connect_args)
+        pool["creator"] = partial(opened, cloud_sql.connect, connector, address, connect_args)
     engine = sqlalchemy.create_engine(
         address,
         connect_args=connect_args,
@@ -92,11 +92,26 @@ def make_engine(
         hide_parameters=True,
         **pool,
     )
+    engine.dialect.connect = partial(opened, engine.dialect.connect)  # type: ignore[method-assign]
     engine.dialect.do_ping = partial(answers, engine.dialect.do_ping)  # type: ignore[method-assign]
     engine.dialect.do_close = partial(close, engine.dialect.do_close)  # type: ignore[method-assign]
     event.listen(engine, "handle_error", hide_values)
     event.listen(engine, "handle_error", discard_connection_after_foreign_error)
     return engine
+
+
+def opened(connect: Callable[..., DBAPIConnection], *args: Any, **options: Any) -> DBAPIConnection:
+    """A new connection; raises why the server refused it, and not that it has hung up since.
+
+    pg8000 takes its leave of a server that refused it, and when that fails, that is its error.
+    """
+    try:
+        return connect(*args, **options)
+    except InterfaceError as error:
+        behind = error.__context__
+        while behind is not None and not isinstance(behind, DatabaseError):
+            behind = behind.__context__
+        raise behind or error from None
 
 
 def answers(ping: Callable[[DBAPIConnection], bool], connection: DBAPIConnection) -> bool:
