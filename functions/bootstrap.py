@@ -12,11 +12,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import flask
 
 from db.engine import Engine, make_engine
 from functions import logs
 from functions.egress import Egress
 from functions.identity import IdentityVerifier
+from functions.lookups import is_address
 from functions.settings import Settings, SettingsError, api_tokens, load, read_environment
 
 API_CONNECTIONS = 5
@@ -74,10 +78,17 @@ def tick_database() -> Engine:
     return make_engine(existing_database_url(), pool_size=TICK_CONNECTIONS, socket_timeout_seconds=2)
 
 
-@cache
 def egress() -> Egress:
-    """Which addresses webhooks may reach."""
-    return Egress(allow=settings().egress_allow, own_hosts=settings().own_hosts)
+    """Which addresses webhooks may reach.
+
+    In the cloud not the host at which this very request came: a function knows its own name by nothing else.
+    """
+    own_hosts = set(settings().own_hosts)
+    if settings().in_cloud and flask.has_request_context():
+        host = urlsplit(f"//{flask.request.host}").hostname
+        if host and not is_address(host):  # an address is no name that the cloud gives to a function
+            own_hosts.add(host)
+    return Egress(allow=settings().egress_allow, own_hosts=own_hosts)
 
 
 @cache

@@ -1,38 +1,48 @@
 """The schema that `tick` needs: if the database is behind this code, `tick` asks the function `migrate` for it."""
 
 import logging
-from functools import cache
+from collections.abc import Callable
+from concurrent.futures import wait
+from functools import partial
 
+from db.engine import Engine
 from db.migrations import is_schema_behind
 from domain.errors import Unavailable
-from functions import bootstrap
+from functions.background import in_background
 from functions.identity import fetch_identity_token, plain_session
 
 MIGRATION_SECONDS = 45
-"""How long a tick waits for a migration: with its budget, this fits into the 120 s of its request."""
+"""How long a tick waits for a migration: the next tick, a minute later, asks again."""
+
+PAUSE_SECONDS = 0.2
 
 logger = logging.getLogger(__name__)
 
 
-@cache
-def require_schema() -> None:
-    """Raise Unavailable while the schema is behind; asks for a migration once per call until it is not.
+def require_schema(engine: Engine, migrate_url: str | None, *, is_stopping: Callable[[], bool]) -> None:
+    """Raise Unavailable while the schema is behind, having asked `migrate` for it once.
 
-    One query per process once that is so: an error is not remembered.
+    Costs one query as long as it is not; a database that was restored from an old backup is behind again.
     """
-    if not is_schema_behind(bootstrap.tick_database()):
+    if not is_schema_behind(engine):
         return
-    url = bootstrap.settings().migrate_url
-    if url is None:
+    if migrate_url is None:
         raise Unavailable(
             "The database's schema is older than this code; run the migration: POST /migrate of the function "
             "migrate, or `alembic upgrade head`."
         )
-    request_migration(url)
-    if is_schema_behind(bootstrap.tick_database()):
+    migration = in_background(partial(request_migration, migrate_url))
+    while not wait([migration], PAUSE_SECONDS).done:
+        if is_stopping():
+            raise Unavailable(
+                "This instance is being stopped while it waits for a migration; the next tick goes on."
+            )
+    migration.result()
+    logger.info("the database was migrated to the schema of this code")
+    if is_schema_behind(engine):
         raise Unavailable(
             "The database's schema is older than this code, also after a migration: deploy the function migrate "
-            "from the same code."
+            "from the same code, and name the user of tick in its DATABASE_APP_USERS."
         )
 
 
@@ -60,4 +70,3 @@ def request_migration(url: str) -> None:
             f"{answer.status_code}: look into its log. Its callers need the role run.invoker and are named in "
             "its MIGRATE_SERVICE_ACCOUNT."
         )
-    logger.info("the database was migrated to the schema of this code")

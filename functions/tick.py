@@ -9,11 +9,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from dataclasses import dataclass
 from uuid import UUID
-
-import flask
 
 from db.backlog import read_backlog, seconds_until_next, sweep
 from db.claiming import Claimed, Room
@@ -32,7 +29,6 @@ from functions.auth import Caller
 from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
 from functions.events import log_deactivation, log_delivery, log_failed_tick, log_summary
-from functions.lookups import is_address
 from functions.routing import Routes
 from functions.schema import require_schema
 from functions.settings import Settings
@@ -79,31 +75,21 @@ def tick() -> schemas.TickSummary:
     TICK_BUDGET_SECONDS. Calling it more often, or twice at once, does no harm. 503 when the database failed, or
     has an older schema than this code: that is asked for first.
     """
-    settings = bootstrap.settings()
-    limits = Limits(
-        budget_seconds=settings.tick_budget_seconds,
-        concurrency=settings.delivery_concurrency,
-        per_destination=settings.destination_concurrency,
-    )
-    egress = bootstrap.egress()
-    if settings.in_cloud:
-        egress = without_host_of_request(egress)
+    settings, engine = bootstrap.settings(), bootstrap.tick_database()
+    began_at = monotonic()
     try:
-        require_schema()
-        summary = run_tick(bootstrap.tick_database(), egress, limits, is_stopping=bootstrap.is_stopping)
+        require_schema(engine, settings.migrate_url, is_stopping=bootstrap.is_stopping)
+        limits = Limits(
+            budget_seconds=max(settings.tick_budget_seconds - (monotonic() - began_at), 0),
+            concurrency=settings.delivery_concurrency,
+            per_destination=settings.destination_concurrency,
+        )
+        summary = run_tick(engine, bootstrap.egress(), limits, is_stopping=bootstrap.is_stopping)
     except Unavailable as error:
         log_failed_tick(error)
         raise
     log_summary(summary)
     return schemas.TickSummary.model_validate(summary)
-
-
-def without_host_of_request(egress: Egress) -> Egress:
-    """Refuse in addition the host at which this very request came: the function knows its own name by nothing else."""
-    host = urlsplit(f"//{flask.request.host}").hostname
-    if not host or is_address(host):  # no name that the cloud gives to a function
-        return egress
-    return replace(egress, own_hosts={*egress.own_hosts, host})
 
 
 def run_tick(

@@ -1,15 +1,13 @@
 """migrations/ and db/tables.py say the same; who migrates, and who may do what afterwards."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
 from db.engine import make_engine, sqlstate, transaction
@@ -21,11 +19,9 @@ from db.tasks import delete_task
 from domain.errors import Unavailable
 from domain.run import TaskLogOrder
 from domain.task import TaskStatus
-from tests.conftest import url_of
+from tests.integration.cloud_database import APP, MIGRATOR, OTHER_APP, Cloud
 from tests.integration.conftest import Insignia
 from tests.receiver import Receiver
-
-OWNERS, MIGRATOR, APP, OTHER_APP = "owners", "migrate@your-project-id.iam", "tick@your-project-id.iam", "api"
 
 
 def test_autogenerate_finds_no_difference_after_an_upgrade(engine: Engine) -> None:
@@ -43,37 +39,6 @@ def test_the_code_knows_its_revision_without_alembic() -> None:
     revisions = [script.revision for script in scripts.walk_revisions()]
     assert all(re.fullmatch(r"[0-9]{4}", revision) for revision in revisions), "they are compared as texts"
     assert sorted(revisions, reverse=True) == revisions
-
-
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """An empty database as Terraform makes it: owned by a role that the migrator belongs to, and no superuser."""
-
-    url: str
-    admin: Engine
-
-    def url_as(self, user: str) -> str:
-        return make_url(self.url).set(username=user).render_as_string(hide_password=False)
-
-    def engine_as(self, user: str) -> Engine:
-        return make_engine(self.url_as(user), pool_size=0)
-
-    def migrate(self, *app_users: str) -> str:
-        return upgrade(self.url_as(MIGRATOR), app_users=app_users)
-
-
-@pytest.fixture
-def cloud(admin: Engine) -> Iterator[Cloud]:
-    with admin.connect() as connection:
-        for user in (OWNERS, MIGRATOR, APP, OTHER_APP):
-            connection.execute(text(f'CREATE ROLE "{user}" LOGIN NOSUPERUSER'))
-        connection.execute(text(f'GRANT {OWNERS} TO "{MIGRATOR}"'))
-        connection.execute(text(f"CREATE DATABASE cloud OWNER {OWNERS}"))
-    yield Cloud(url_of(admin.url.render_as_string(hide_password=False), "cloud"), admin)
-    with admin.connect() as connection:
-        connection.execute(text("DROP DATABASE cloud WITH (FORCE)"))
-        for user in (MIGRATOR, APP, OTHER_APP, OWNERS):
-            connection.execute(text(f'DROP ROLE "{user}"'))
 
 
 def test_a_migrator_that_is_no_superuser_makes_and_owns_the_schema(cloud: Cloud) -> None:
