@@ -10,11 +10,16 @@ from db.migrations import is_schema_behind
 from domain.errors import Unavailable
 from functions.background import in_background
 from functions.identity import fetch_identity_token, plain_session
+from functions.transfer import monotonic
 
 MIGRATION_SECONDS = 45
 """How long a tick waits for a migration: the next tick, a minute later, asks again."""
 
 PAUSE_SECONDS = 0.2
+NOT_ANSWERED = (
+    "The database's schema is older than this code, and the function migrate at MIGRATE_URL has not answered in "
+    "time; the next tick asks again."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +37,14 @@ def require_schema(engine: Engine, migrate_url: str | None, *, is_stopping: Call
             "migrate, or `alembic upgrade head`."
         )
     migration = in_background(partial(request_migration, migrate_url))
+    until = monotonic() + MIGRATION_SECONDS
     while not wait([migration], PAUSE_SECONDS).done:
         if is_stopping():
             raise Unavailable(
                 "This instance is being stopped while it waits for a migration; the next tick goes on."
             )
+        if monotonic() >= until:
+            raise Unavailable(NOT_ANSWERED)
     migration.result()
     logger.info("the database was migrated to the schema of this code")
     if is_schema_behind(engine):
@@ -60,10 +68,7 @@ def request_migration(url: str) -> None:
                 allow_redirects=False,
             )
     except requests.RequestException as error:
-        raise Unavailable(
-            "The database's schema is older than this code, and the function migrate at MIGRATE_URL has not "
-            f"answered within {MIGRATION_SECONDS} s; the next tick asks again."
-        ) from error
+        raise Unavailable(NOT_ANSWERED) from error
     if answer.status_code != requests.codes.ok:
         raise Unavailable(
             "The database's schema is older than this code, and the function migrate answered HTTP "

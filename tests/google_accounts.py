@@ -6,7 +6,7 @@ for somebody else.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
@@ -79,6 +79,7 @@ class GoogleAccounts(Receiver):
         self.account = account
         self.signer = Signer("a-key-of-google")
         self.status = 200
+        self.before_answer: Callable[[], object] = lambda: None
         self.cache_control = "public, max-age=20000, must-revalidate"
         self.access_tokens: dict[str, str] = {}
         """Access tokens that were given out, with their scopes."""
@@ -110,6 +111,7 @@ class GoogleAccounts(Receiver):
         }
 
     def _answer(self, request: Received) -> Answer:
+        self.before_answer()
         if self.status != 200:
             return self.status, b"not now"
         if (request.method, request.path) == ("GET", "/certificates"):

@@ -73,6 +73,24 @@ def test_api_and_tick_are_503_with_retry_after_until_the_schema_is_there(
     assert codes == [0, 0, 0]
 
 
+def test_health_stays_healthy_when_nothing_is_known_of_the_scheduler(
+    server_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settings = {
+        "DATABASE_URL": server_database,
+        "SCHEDULER_JOB": "projects/p/locations/l/jobs/j",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/nowhere/account.json",
+    }
+    server = Server(tmp_path_factory.mktemp("health"), CLOUD | settings, "health")
+    try:
+        server.wait_until_ready()
+        health = Api(server.url).get("/health")
+    finally:
+        code = server.stop()
+    assert (health["status"], health["scheduler"], code) == ("healthy", "unknown", 0)
+    assert "Google gives no access to Cloud Scheduler" in server.output.read_text()
+
+
 @pytest.fixture(scope="module")
 def tick(server_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     settings = CLOUD | {"DATABASE_URL": server_database, "OWN_HOSTS": "LOCALHOST,api.example.com"}

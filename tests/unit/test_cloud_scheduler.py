@@ -1,5 +1,6 @@
 """The job that calls `tick`: Google's own client, over REST, against a Cloud Scheduler made here."""
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from google.oauth2.credentials import Credentials
 
 from functions import command_line, health
 from functions.cloud_scheduler import MANAGED, NoSuchJob, SchedulerError, TickJob
+from tests.acceptance.server import ROOT
 from tests.cloud_scheduler import JOB, LOCATION, CloudScheduler
 from tests.google_accounts import ACCOUNT, GoogleAccounts
 
@@ -60,12 +62,14 @@ def test_a_job_that_is_not_there_is_made_as_terraform_makes_it(
         None,
     )
     made = scheduler.jobs[JOB]
-    assert {name: made[name] for name in ("schedule", "timeZone", "attemptDeadline", "retryConfig")} == {
-        "schedule": "* * * * *",
-        "timeZone": "Etc/UTC",
-        "attemptDeadline": "120s",
-        "retryConfig": {},
-    }
+    text = (ROOT / "terraform/scheduler.tf").read_text()
+    (seconds,) = re.findall(r"timeout_seconds += (\d+)", (ROOT / "terraform/locals.tf").read_text())
+    for name, field in (("description", "description"), ("schedule", "schedule"), ("time_zone", "timeZone")):
+        assert [made[field]] == re.findall(rf'^  {name} += "(.*)"$', text, re.MULTILINE)
+    assert 'attempt_deadline = "${local.timeout_seconds}s"' in text
+    assert made["attemptDeadline"] == f"{seconds}s" == "120s"
+    assert (made["schedule"], made["timeZone"], made["retryConfig"]) == ("* * * * *", "Etc/UTC", {})
+    assert "retry_count = 0\n" in text
     assert made["httpTarget"] == {
         "uri": f"{URL}/tick",
         "httpMethod": 1,
