@@ -38,8 +38,8 @@ def health() -> Health:
         raise Unhealthy(str(error), members={"status": "unhealthy", "database": "unavailable"}) from error
     if state.schema_revision is None or state.schema_revision < SCHEMA_REVISION:
         raise Unhealthy(
-            f"The database has schema {state.schema_revision}, and this code needs {SCHEMA_REVISION}; the next tick "
-            "asks for a migration.",
+            f"The database has schema {state.schema_revision}, and this code needs {SCHEMA_REVISION}: run the "
+            "migration, or let the next tick ask for it.",
             members={"status": "unhealthy", "database": "outdated"},
         )
     age = state.seconds_since_last_tick
