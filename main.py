@@ -6,7 +6,8 @@
     migrate     POST /migrate: brings the database to the schema of this code
     local       api and tick together, for one machine
 
-`python main.py` starts everything on this machine, with an embedded PostgreSQL.
+`python main.py` starts everything on this machine, with an embedded PostgreSQL; `python main.py scheduler` manages
+the job of Cloud Scheduler that calls `tick`.
 """
 
 import flask
@@ -40,6 +41,6 @@ functions_framework.errorhandler(HTTPException)(framework_problem)
 functions_framework.errorhandler(InternalServerError)(framework_problem)
 
 if __name__ == "__main__":
-    from functions.local import main
+    from functions.command_line import main
 
     main()

@@ -1,19 +1,20 @@
 """Connections to PostgreSQL: one engine, its session settings, and what its errors mean."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import sqlalchemy
-from pg8000 import InterfaceError
+from pg8000 import DatabaseError, InterfaceError
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from db import cloud_sql
 from domain.errors import Unavailable
 
 __all__ = ["Connection", "Engine", "make_engine", "transaction"]
@@ -38,17 +39,25 @@ UNAVAILABLE_STATES = {
     "3D000": "the database does not exist",
     "40001": "the database is busy with a conflicting change",
     "40P01": "the database is busy with a conflicting change",
-    "42P01": "the database's schema is older than this code; run the migration",
-    "42703": "the database's schema is older than this code; run the migration",
+    "42501": "the database user lacks a right; `migrate` grants them to the users in DATABASE_APP_USERS",
+    "42P01": "the database's schema is older than this code until `migrate` has run",
+    "42703": "the database's schema is older than this code until `migrate` has run",
     "55P03": "the database is busy with a conflicting change",
 }
 
 
-def make_engine(url: str, *, pool_size: int = 5, socket_timeout_seconds: float | None = 10) -> Engine:
+def make_engine(
+    url: str,
+    *,
+    pool_size: int = 5,
+    socket_timeout_seconds: float | None = 10,
+    connector: cloud_sql.CloudSql | None = None,
+) -> Engine:
     """An engine for `url` (`postgresql://` means pg8000); connects on first use.
 
     `pool_size` 0 keeps no connections: each use opens its own. A statement that gets no answer within
-    `socket_timeout_seconds` ends as `Unavailable`.
+    `socket_timeout_seconds` ends as `Unavailable`. `cloud_sql` in the query of `url` names an instance of
+    Cloud SQL, which `connector` reaches, or that of this process.
     """
     address = make_url(url)
     if address.drivername == "postgresql":
@@ -71,8 +80,11 @@ def make_engine(url: str, *, pool_size: int = 5, socket_timeout_seconds: float |
         "application_name": "insignia",
         "startup_params": SESSION,
     }
-    if "unix_sock" in address.query:  # no TLS there, and pg8000 would read all certificates for it (40 ms)
+    if address.query.keys() & {"unix_sock", "cloud_sql"}:
+        # No TLS of pg8000's own there, for which it would read all certificates (40 ms).
         connect_args["ssl_context"] = False
+    if "cloud_sql" in address.query:
+        pool["creator"] = partial(opened, cloud_sql.connect, connector, address, connect_args)
     engine = sqlalchemy.create_engine(
         address,
         connect_args=connect_args,
@@ -80,11 +92,26 @@ def make_engine(url: str, *, pool_size: int = 5, socket_timeout_seconds: float |
         hide_parameters=True,
         **pool,
     )
+    engine.dialect.connect = partial(opened, engine.dialect.connect)  # type: ignore[method-assign]
     engine.dialect.do_ping = partial(answers, engine.dialect.do_ping)  # type: ignore[method-assign]
     engine.dialect.do_close = partial(close, engine.dialect.do_close)  # type: ignore[method-assign]
     event.listen(engine, "handle_error", hide_values)
     event.listen(engine, "handle_error", discard_connection_after_foreign_error)
     return engine
+
+
+def opened(connect: Callable[..., DBAPIConnection], *args: Any, **options: Any) -> DBAPIConnection:
+    """A new connection; raises why the server refused it, and not that it has hung up since.
+
+    pg8000 takes its leave of a server that refused it, and when that fails, that is its error.
+    """
+    try:
+        return connect(*args, **options)
+    except InterfaceError as error:
+        behind = error.__context__
+        while behind is not None and not isinstance(behind, DatabaseError):
+            behind = behind.__context__
+        raise behind or error from None
 
 
 def answers(ping: Callable[[DBAPIConnection], bool], connection: DBAPIConnection) -> bool:
@@ -134,14 +161,17 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def unavailable_is_one_error() -> Iterator[None]:
-    """Raise Unavailable for every database error that is not a mistake in a statement or its data."""
+def unavailable_is_one_error(*, but: Collection[str] = ()) -> Iterator[None]:
+    """Raise Unavailable for every database error that is not a mistake in a statement or its data.
+
+    `but` are the codes of errors that are let through.
+    """
     try:
         yield
     except TimeoutError as error:
         raise Unavailable("All database connections of this instance are in use; try again.") from error
     except DBAPIError as error:
-        if (reason := unavailable_reason(error)) is not None:
+        if sqlstate(error) not in but and (reason := unavailable_reason(error)) is not None:
             raise Unavailable(f"The request could not be served: {reason}; try again.") from error
         raise
     except OSError as error:

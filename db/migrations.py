@@ -1,20 +1,64 @@
-"""Upgrades of the schema: the revisions in migrations/, one process at a time."""
+"""Upgrades of the schema: the revisions in migrations/, one process at a time, and what the application may do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import ProgrammingError
 
-from db.engine import make_engine, unavailable_is_one_error
+from db.engine import make_engine, sqlstate, unavailable_is_one_error
+from domain.errors import Unavailable
+
+SCHEMA_REVISION = "0002"
+"""The newest revision in migrations/, so that nobody has to import Alembic to know it."""
+
+UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE = "42P01", "42501"
 
 ROOT = Path(__file__).parent.parent
 ADVISORY_LOCK = 7_205_759_403
 """Any number, the same in every process that may migrate."""
 
+MISSING_USERS = text("""
+SELECT name FROM unnest(CAST(:users AS text[])) AS name
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
+""")
 
-def upgrade(url: str) -> str:
-    """Bring the schema to the newest revision and return that; waits while another process does the same."""
+GRANTS = """
+GRANT USAGE ON SCHEMA public TO {user};
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user};
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {user};
+REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {user};
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {user};
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE ON SEQUENCES TO {user};
+"""
+
+
+def is_schema_behind(engine: Engine) -> bool:
+    """Whether `migrate` has to run before this code can work.
+
+    A schema that is ahead is none of that: revisions add before they remove. Raises Unavailable when the
+    database is away.
+    """
+    try:
+        with (
+            unavailable_is_one_error(but={UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE}),
+            engine.begin() as connection,
+        ):
+            revision = connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar_one()
+    except ProgrammingError as error:
+        if sqlstate(error) in {UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE}:
+            return True
+        raise
+    return revision is None or revision < SCHEMA_REVISION
+
+
+def upgrade(url: str, *, app_users: Sequence[str] = ()) -> str:
+    """Bring the schema to the newest revision and return that; waits while another process does the same.
+
+    In the same transaction, `app_users` get the rights of the application: to read and write rows, no more.
+    Raises Unavailable when one of them does not exist.
+    """
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -23,7 +67,20 @@ def upgrade(url: str) -> str:
     with migration_connection(url) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        grant_rights(connection, app_users)
     return ScriptDirectory.from_config(config).get_current_head() or ""
+
+
+def grant_rights(connection: Connection, users: Sequence[str]) -> None:
+    missing = connection.execute(MISSING_USERS, {"users": list(users)}).scalars().all()
+    if missing:
+        raise Unavailable(
+            f"DATABASE_APP_USERS names {', '.join(missing)}, which the database does not know; nothing was "
+            "migrated. Create the user or correct the setting, and try again."
+        )
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    for user in users:
+        connection.exec_driver_sql(GRANTS.format(user=quote(user)))
 
 
 @contextmanager

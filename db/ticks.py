@@ -42,7 +42,7 @@ DELETE FROM deleted_tasks WHERE NOT EXISTS (
 class Health:
     """What /health tells about the database; None where there was no tick yet."""
 
-    schema_revision: str
+    schema_revision: str | None
     last_tick_at: datetime | None
     tick_lag_seconds: float | None
     seconds_since_last_tick: float | None

@@ -1,7 +1,8 @@
-"""Who may call: bearer tokens (RFC 6750)."""
+"""Who may call: bearer tokens (RFC 6750), and on some routes the identity tokens of one service account."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import flask
 
@@ -11,19 +12,37 @@ READING = ("GET", "HEAD")
 CHALLENGE = 'Bearer realm="insignia"'
 
 
-def require_token(request: flask.Request, tokens: Sequence[str]) -> None:
-    """Raise Unauthorized unless the request carries one of `tokens`."""
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The service account whose identity tokens open a route; `audience` None is the URL of the request."""
+
+    email: str
+    audience: str | None = None
+
+
+def require_token(
+    request: flask.Request, tokens: Sequence[str], check_identity: Callable[[str], None] | None = None
+) -> None:
+    """Raise Unauthorized unless the request carries one of `tokens`, or what `check_identity` accepts.
+
+    `check_identity` gets what looks like an identity token, and raises if it is none that opens this route.
+    """
     scheme, _, credentials = request.headers.get("Authorization", "").strip().partition(" ")
-    if scheme.lower() != "bearer" or not credentials.strip():
+    credentials = credentials.strip()
+    if scheme.lower() != "bearer" or not credentials:
         raise Unauthorized(
             "A token is missing; send the header 'Authorization: Bearer <token>'.",
             headers={"WWW-Authenticate": CHALLENGE},
         )
-    if not is_one_of(credentials.strip(), tokens):
-        raise Unauthorized(
-            "The token is not valid; send the one that this Insignia was started with.",
-            headers={"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'},
-        )
+    if is_one_of(credentials, tokens):
+        return
+    if check_identity is None or credentials.count(".") != 2:
+        raise invalid_token("The token is not valid; send the one that this Insignia was started with.")
+    check_identity(credentials)
+
+
+def invalid_token(detail: str) -> Unauthorized:
+    return Unauthorized(detail, headers={"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'})
 
 
 def may_only_read(request: flask.Request, read_tokens: Sequence[str]) -> bool:
@@ -44,3 +63,12 @@ def is_one_of(credentials: str, tokens: Sequence[str]) -> bool:
     given = credentials.encode("utf-8", "surrogateescape")
     matches = [hmac.compare_digest(given, token.encode()) for token in tokens]
     return any(matches)
+
+
+def audiences(caller: Caller, origin: str, path: str) -> list[str]:
+    """What a token of `caller` may be meant for: `origin` is scheme and host of the URL of the request.
+
+    Cloud Scheduler takes the whole URL unless told otherwise; Cloud Run wants the URL of the service.
+    """
+    expected = [caller.audience] if caller.audience is not None else [origin, origin + path]
+    return [url.rstrip("/") for url in expected]

@@ -12,11 +12,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import flask
 
 from db.engine import Engine, make_engine
 from functions import logs
 from functions.egress import Egress
+from functions.identity import IdentityVerifier
+from functions.lookups import is_address
 from functions.settings import Settings, SettingsError, api_tokens, load, read_environment
+
+API_CONNECTIONS = 5
+TICK_CONNECTIONS = 2
+"""Of one instance: with the number of instances, they must fit into what the database allows."""
 
 
 def start() -> None:
@@ -43,7 +52,9 @@ def without_control_socket() -> None:
 def settings() -> Settings:
     """The settings of this process, locally with a token of its own if none is set; raises SettingsError."""
     loaded = load(read_environment())
-    return loaded if loaded.api_tokens else replace(loaded, api_tokens=(local_token(loaded.data_dir),))
+    if loaded.api_tokens or loaded.in_cloud:
+        return loaded
+    return replace(loaded, api_tokens=(local_token(loaded.data_dir),))
 
 
 def is_stopping() -> bool:
@@ -58,19 +69,32 @@ def is_stopping() -> bool:
 @cache
 def database() -> Engine:
     """The API's connections."""
-    return make_engine(existing_database_url())
+    return make_engine(existing_database_url(), pool_size=API_CONNECTIONS)
 
 
 @cache
 def tick_database() -> Engine:
     """The connection of ticks: a statement without an answer must not hold up the calls in flight."""
-    return make_engine(existing_database_url(), pool_size=2, socket_timeout_seconds=2)
+    return make_engine(existing_database_url(), pool_size=TICK_CONNECTIONS, socket_timeout_seconds=2)
+
+
+def egress() -> Egress:
+    """Which addresses webhooks may reach.
+
+    In the cloud not the host at which this very request came: a function knows its own name by nothing else.
+    """
+    own_hosts = set(settings().own_hosts)
+    if settings().in_cloud and flask.has_request_context():
+        host = urlsplit(f"//{flask.request.host}").hostname
+        if host and not is_address(host):  # an address is no name that the cloud gives to a function
+            own_hosts.add(host)
+    return Egress(allow=settings().egress_allow, own_hosts=own_hosts)
 
 
 @cache
-def egress() -> Egress:
-    """Which addresses webhooks may reach."""
-    return Egress(allow=settings().egress_allow)
+def identity_verifier() -> IdentityVerifier:
+    """Who checks identity tokens, with Google's certificates."""
+    return IdentityVerifier()
 
 
 def existing_database_url() -> str:

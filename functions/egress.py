@@ -35,7 +35,7 @@ GLOBAL_UNICAST = IPv6Network("2000::/3")  # all that has been given out of IPv6
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """Built once per process; `allow` wins over the refusal of an address, never over that of a name."""
+    """What may be called: `allow` wins over the refusal of an address, never over that of a name."""
 
     allow: Sequence[IPv4Network | IPv6Network] = ()
     own_hosts: Collection[str] = ()

@@ -4,7 +4,6 @@ This process supervises two children that end with it, PostgreSQL and functions-
 the part of Cloud Scheduler: it calls `tick` over HTTP, one call at a time.
 """
 
-import argparse
 import contextlib
 import signal
 import socket
@@ -35,16 +34,13 @@ SERVER_THREADS = "32"
 PAUSE_SECONDS = 0.1
 
 
-def main() -> None:
-    """`python main.py`: run until Ctrl-C or SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python main.py", description="Run Insignia on this machine.")
-    parser.add_argument("--demo", action="store_true", help="add a few tasks, and a receiver to watch them")
-    options = parser.parse_args()
+def main(*, with_demo: bool) -> None:
+    """Run until Ctrl-C or SIGTERM."""
     for signum in (signal.SIGINT, signal.SIGTERM):  # a background job of a shell ignores SIGINT by default
         signal.signal(signum, signal.default_int_handler)
     try:
         settings = bootstrap.settings()
-        while Run(settings, with_demo=options.demo).serve():
+        while Run(settings, with_demo=with_demo).serve():
             print("PostgreSQL ended unexpectedly; starting again. Nothing that was recorded is lost.")
     except InsigniaError as error:
         sys.exit(f"Insignia cannot run: {error}")

@@ -2,16 +2,25 @@
 
 from db import migrations
 from functions import bootstrap
+from functions.auth import Caller
 from functions.routing import Routes
 from functions.schemas import Migration
+from functions.settings import Settings
 
 routes = Routes("Migrate")
 
 
-@routes.add("POST", "/migrate")
+def account_of_tick(settings: Settings) -> Caller | None:
+    """Whose identity tokens open `migrate`: those of the account of `tick`, which asks for it."""
+    account = settings.migrate_service_account
+    return None if account is None else Caller(account)
+
+
+@routes.add("POST", "/migrate", caller=account_of_tick)
 def migrate() -> Migration:
-    """Upgrade the database's schema.
+    """Upgrade the database's schema, and grant the application's rights to DATABASE_APP_USERS.
 
     Waits while another migration is under way; a schema that is up to date is left as it is.
     """
-    return Migration(schema_revision=migrations.upgrade(bootstrap.existing_database_url()))
+    users = bootstrap.settings().database_app_users
+    return Migration(schema_revision=migrations.upgrade(bootstrap.existing_database_url(), app_users=users))

@@ -25,7 +25,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -39,7 +39,7 @@ from werkzeug.routing import Map, MapAdapter, Rule
 
 from domain.errors import NotFound, Unavailable
 from functions import bootstrap
-from functions.auth import READING, may_only_read, require_token
+from functions.auth import READING, Caller, audiences, may_only_read, require_token
 from functions.cors import share
 from functions.entity_tags import is_known, revisions_expected, tag_of
 from functions.fields import EXAMPLE_UUID, canonical_uuid
@@ -61,6 +61,7 @@ from functions.problems import (
 )
 from functions.request_id import HEADER, known_by, request_id
 from functions.schemas import masked
+from functions.settings import Settings
 from functions.validation import shown, validated
 
 MAX_BODY_BYTES = 256 * 1024
@@ -93,6 +94,7 @@ class Route:
     status: int
     location: str | None
     is_public: bool
+    caller: Callable[[Settings], Caller | None]
     errors: Mapping[int, type[BaseModel]]
     takes_request: bool
     takes_connection: bool
@@ -118,11 +120,13 @@ class Routes(list[Route]):
         status: int = 200,
         location: str | None = None,
         is_public: bool = False,
+        caller: Callable[[Settings], Caller | None] = lambda _: None,
         errors: Mapping[int, type[BaseModel]] | None = None,
     ) -> Callable[[AnyHandler], AnyHandler]:
         """Declare the decorated function as the handler of `method` on `path`.
 
         `status` is that of a success; `location` is a path made of the answer's fields ("/tasks/{id}").
+        `caller` tells of the settings whose identity tokens open it, besides the tokens of the API.
         `errors` are those that its parameters do not imply, with the model of their documents.
         """
 
@@ -141,6 +145,7 @@ class Routes(list[Route]):
                     status=status,
                     location=location,
                     is_public=is_public,
+                    caller=caller,
                     errors=errors or {},
                     takes_request=takes_request,
                     takes_connection=takes_connection,
@@ -228,10 +233,9 @@ def _answer(adapter: MapAdapter, request: flask.Request, body: "RequestBody") ->
         raise MethodNotAllowed(
             f"This path does not answer {shown(request.method)}; use {allow}.", headers={"Allow": allow}
         ) from None
-    settings = bootstrap.settings()
-    is_reader = not route.is_public and may_only_read(request, settings.api_read_tokens)
+    is_reader = not route.is_public and may_only_read(request, bootstrap.settings().api_read_tokens)
     if not route.is_public and not is_reader:
-        require_token(request, settings.api_tokens)
+        _check_caller(route, request)
     arguments = _arguments(route, request, path_values, body)
 
     def answered(**more: Any) -> flask.Response:
@@ -243,6 +247,21 @@ def _answer(adapter: MapAdapter, request: flask.Request, body: "RequestBody") ->
     if route.takes_connection:
         return answered_once(request, body.content, lambda connection: answered(connection=connection))
     return answered()
+
+
+def _check_caller(route: Route, request: flask.Request) -> None:
+    settings = bootstrap.settings()
+    if (caller := route.caller(settings)) is None:
+        require_token(request, settings.api_tokens)
+        return
+    # Cloud Run ends TLS, and leads a request here by its host: another host cannot be pretended.
+    scheme = "https" if settings.in_cloud else request.scheme
+    expected = audiences(caller, f"{scheme}://{request.host}", route.path)
+    require_token(
+        request,
+        settings.api_tokens,
+        partial(bootstrap.identity_verifier().verify, email=caller.email, audiences=expected),
+    )
 
 
 def _check_url(request: flask.Request) -> None:

@@ -26,6 +26,7 @@ from domain.task import (
     TaskStatus,
 )
 from domain.webhook_url import redacted
+from functions.cloud_scheduler import State
 from functions.fields import (
     ABSENT,
     MASK,
@@ -218,6 +219,9 @@ class Health(_Answer):
     last_tick_at: Instant | None
     tick_lag_seconds: float | None = Field(description="Age of the oldest due slot at the last tick.")
     tick: Literal["ok", "pending", "late"]
+    scheduler: State | None = Field(
+        description="The job of Cloud Scheduler in SCHEDULER_JOB; null without that setting."
+    )
 
 
 class TickSummary(_Answer):
@@ -273,7 +277,7 @@ class HealthProblem(Problem):
     """As Health, when Insignia cannot work; `status` is a word here, as in Health."""
 
     status: Literal["unhealthy"]  # type: ignore[assignment]
-    database: Literal["unavailable"]
+    database: Literal["unavailable", "outdated"]
 
 
 class _Body(BaseModel):

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -19,6 +19,12 @@ SAMPLE_TOKENS = {"replace-with-a-long-random-token"}
 LOCAL_EGRESS_ALLOW = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+EMAIL = r"[^@\s,]+@[^@\s,]+\.[^@\s,]+"
+SQL_INSTANCE = r"([a-z0-9.-]+:)?[a-z0-9-]+:[a-z0-9-]+:[a-z0-9-]+"  # a project may belong to a domain
+SCHEDULER_JOB = r"projects/[\w.:-]+/locations/[\w-]+/jobs/[\w-]{1,500}"
+HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
+DATABASE_USER = r"[\w.@+-]{1,63}"
 
 
 class SettingsError(InsigniaError):
@@ -45,6 +51,13 @@ class Settings:
     log_level: str
     log_file: Path | None
     google_cloud_project: str | None
+    tick_service_account: str | None
+    tick_audience: str | None
+    migrate_service_account: str | None
+    migrate_url: str | None
+    database_app_users: tuple[str, ...]
+    scheduler_job: str | None
+    own_hosts: tuple[str, ...]
 
 
 def read_environment() -> Mapping[str, str]:
@@ -87,16 +100,26 @@ def load(environment: Mapping[str, str]) -> Settings:
         log_level=one_of(values, "LOG_LEVEL", "INFO", LOG_LEVELS),
         log_file=log_file(values, None if in_cloud else data_dir / "app.log"),
         google_cloud_project=values.get("GOOGLE_CLOUD_PROJECT"),
+        tick_service_account=matching(values, "TICK_SERVICE_ACCOUNT", EMAIL, "an e-mail address"),
+        tick_audience=values.get("TICK_AUDIENCE"),
+        migrate_service_account=matching(values, "MIGRATE_SERVICE_ACCOUNT", EMAIL, "an e-mail address"),
+        migrate_url=https_url(values, "MIGRATE_URL"),
+        database_app_users=matching_list(values, "DATABASE_APP_USERS", DATABASE_USER, "database users"),
+        scheduler_job=matching(
+            values, "SCHEDULER_JOB", SCHEDULER_JOB, "projects/PROJECT/locations/LOCATION/jobs/JOB"
+        ),
+        own_hosts=matching_list(values, "OWN_HOSTS", HOST, "host names such as api.example.com"),
     )
     if set(settings.api_tokens) & set(settings.api_read_tokens):
         raise SettingsError("API_READ_TOKEN has a token of API_TOKEN; expected another one.")
-    if in_cloud and not settings.api_tokens:
+    if in_cloud and not (settings.api_tokens or settings.migrate_service_account):
         raise SettingsError(
             f"API_TOKEN is missing; expected a secret of at least {MIN_TOKEN_LENGTH} characters."
         )
     if in_cloud and settings.database_url is None:
         raise SettingsError(
-            "DATABASE_URL is missing; expected it, or POSTGRES_HOST with the other POSTGRES_ names."
+            "DATABASE_URL is missing; expected it, or CLOUD_SQL_INSTANCE, or POSTGRES_HOST with the other "
+            "POSTGRES_ names."
         )
     return settings
 
@@ -133,7 +156,7 @@ def cors_origins(values: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def database_url(values: Mapping[str, str]) -> str | None:
-    """DATABASE_URL, else a URL made of the POSTGRES_ names, else None."""
+    """DATABASE_URL, else a URL made of CLOUD_SQL_INSTANCE or of the POSTGRES_ names, else None."""
     if url := values.get("DATABASE_URL"):
         if not re.match(r"postgresql(\+pg8000)?://", url):
             scheme = url.split(":", 1)[0] if ":" in url else "no scheme"
@@ -145,6 +168,8 @@ def database_url(values: Mapping[str, str]) -> str | None:
         except ValueError as error:
             raise SettingsError(f"DATABASE_URL cannot be read ({error}); expected a URL.") from None
         return url
+    if "CLOUD_SQL_INSTANCE" in values:
+        return cloud_sql_url(values)
     if not (host := values.get("POSTGRES_HOST")):
         return None
     login = quote(values.get("POSTGRES_USER", "postgres"), safe="")
@@ -156,6 +181,20 @@ def database_url(values: Mapping[str, str]) -> str | None:
         socket = quote(f"{host.rstrip('/')}/.s.PGSQL.{port}", safe="")
         return f"postgresql+pg8000://{login}@/{database}?unix_sock={socket}"
     return f"postgresql+pg8000://{login}@{f'[{host}]' if ':' in host else host}:{port}/{database}"
+
+
+def cloud_sql_url(values: Mapping[str, str]) -> str:
+    """As db/engine.py understands it: to this instance over the connector, with a login by IAM."""
+    instance = matching(values, "CLOUD_SQL_INSTANCE", SQL_INSTANCE, "PROJECT:REGION:INSTANCE") or ""
+    ip_type = one_of(values, "CLOUD_SQL_IP_TYPE", "public", ("public", "private"))
+    if "POSTGRES_USER" not in values:
+        raise SettingsError(
+            "POSTGRES_USER is missing; expected, with CLOUD_SQL_INSTANCE, an IAM user of the database: a service "
+            "account's e-mail address without .gserviceaccount.com."
+        )
+    user = quote(values["POSTGRES_USER"], safe="")
+    database = quote(values.get("POSTGRES_DB", "insignia"), safe="")
+    return f"postgresql+pg8000://{user}@/{database}?cloud_sql={quote(instance, safe='')}&ip_type={ip_type}"
 
 
 def egress_allow(values: Mapping[str, str], default: str) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -190,3 +229,42 @@ def one_of(values: Mapping[str, str], name: str, default: str, allowed: tuple[st
         if text.lower() == value.lower():
             return value
     raise SettingsError(f"{name} is '{text}'; expected one of {', '.join(allowed)}.")
+
+
+def matching(values: Mapping[str, str], name: str, pattern: str, expected: str) -> str | None:
+    text = values.get(name)
+    if text is not None and not re.fullmatch(pattern, text, re.ASCII):
+        raise SettingsError(f"{name} is {text!r}; expected {expected}.")
+    return text
+
+
+def matching_list(values: Mapping[str, str], name: str, pattern: str, expected: str) -> tuple[str, ...]:
+    items = tuple(item for part in values.get(name, "").split(",") if (item := part.strip()))
+    for item in items:
+        if not re.fullmatch(pattern, item, re.ASCII):
+            raise SettingsError(f"{name} has {item!r}; expected {expected}, separated by commas.")
+    return items
+
+
+def https_url(values: Mapping[str, str], name: str) -> str | None:
+    """Without a slash at its end; http is accepted for this machine only."""
+    text = values.get(name)
+    if text is None:
+        return None
+    try:
+        url = urlsplit(text)
+        is_safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))
+        is_plain = url.hostname and not (url.username or url.password or url.query or url.fragment)
+        _ = url.port
+    except ValueError:
+        is_safe = False
+    if not (is_safe and is_plain):
+        raise SettingsError(f"{name} is {text!r}; expected the https:// URL of the function.")
+    return text.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

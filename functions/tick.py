@@ -25,10 +25,13 @@ from domain.errors import InvalidInput, Unavailable
 from domain.run import AttemptOutcome, ClaimedRun, Decision, decide
 from domain.summary import TickSummary
 from functions import bootstrap, schemas
+from functions.auth import Caller
 from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
 from functions.events import log_deactivation, log_delivery, log_failed_tick, log_summary
 from functions.routing import Routes
+from functions.schema import require_schema
+from functions.settings import Settings
 from functions.transfer import monotonic
 from functions.webhook import call_of
 
@@ -58,23 +61,30 @@ class Limits:
 routes = Routes("Tick")
 
 
-@routes.add("POST", "/tick")
+def account_of_scheduler(settings: Settings) -> Caller | None:
+    """Whose identity tokens open `tick`: those that Cloud Scheduler sends."""
+    account = settings.tick_service_account
+    return None if account is None else Caller(account, settings.tick_audience)
+
+
+@routes.add("POST", "/tick", caller=account_of_scheduler)
 def tick() -> schemas.TickSummary:
     """Run what is due.
 
     Called every minute, by Cloud Scheduler or the local run; takes as long as the deliveries take, at most
-    TICK_BUDGET_SECONDS. Calling it more often, or twice at once, does no harm. 503 when the database failed.
+    TICK_BUDGET_SECONDS. Calling it more often, or twice at once, does no harm. 503 when the database failed, or
+    has an older schema than this code: that is asked for first.
     """
-    settings = bootstrap.settings()
-    limits = Limits(
-        budget_seconds=settings.tick_budget_seconds,
-        concurrency=settings.delivery_concurrency,
-        per_destination=settings.destination_concurrency,
-    )
+    settings, engine = bootstrap.settings(), bootstrap.tick_database()
+    began_at = monotonic()
     try:
-        summary = run_tick(
-            bootstrap.tick_database(), bootstrap.egress(), limits, is_stopping=bootstrap.is_stopping
+        require_schema(engine, settings.migrate_url, is_stopping=bootstrap.is_stopping)
+        limits = Limits(
+            budget_seconds=max(settings.tick_budget_seconds - (monotonic() - began_at), 0),
+            concurrency=settings.delivery_concurrency,
+            per_destination=settings.destination_concurrency,
         )
+        summary = run_tick(engine, bootstrap.egress(), limits, is_stopping=bootstrap.is_stopping)
     except Unavailable as error:
         log_failed_tick(error)
         raise

@@ -17,6 +17,7 @@ locals {
       contains(["api", "tasks", "tick"], f) && length(var.egress_allow) > 0 ? { EGRESS_ALLOW = join(",", var.egress_allow) } : {},
       contains(var.http_functions, f) && length(var.cors_origins) > 0 ? { CORS_ORIGINS = join(",", var.cors_origins) } : {},
       f != "migrate" ? {} : { DATABASE_APP_USERS = join(",", [for other, user in local.database_users : user if other != "migrate"]) },
+      f != "migrate" ? {} : { MIGRATE_SERVICE_ACCOUNT = local.emails["tick"] },
     )
   }
 }

@@ -114,13 +114,14 @@ run "defaults" {
 
   assert {
     condition = google_cloudfunctions2_function.function["migrate"].service_config[0].environment_variables == tomap({
-      CLOUD_SQL_INSTANCE   = "p1-example:europe-west1:insignia-c0ffee"
-      CLOUD_SQL_IP_TYPE    = "public"
-      POSTGRES_USER        = "insignia-migrate@p1-example.iam"
-      POSTGRES_DB          = "insignia"
-      GOOGLE_CLOUD_PROJECT = "p1-example"
-      LOG_LEVEL            = "INFO"
-      DATABASE_APP_USERS   = "insignia-api@p1-example.iam,insignia-tick@p1-example.iam"
+      CLOUD_SQL_INSTANCE      = "p1-example:europe-west1:insignia-c0ffee"
+      CLOUD_SQL_IP_TYPE       = "public"
+      POSTGRES_USER           = "insignia-migrate@p1-example.iam"
+      POSTGRES_DB             = "insignia"
+      GOOGLE_CLOUD_PROJECT    = "p1-example"
+      LOG_LEVEL               = "INFO"
+      DATABASE_APP_USERS      = "insignia-api@p1-example.iam,insignia-tick@p1-example.iam"
+      MIGRATE_SERVICE_ACCOUNT = "insignia-tick@p1-example.iam.gserviceaccount.com"
     })
     error_message = "migrate gets what it needs, and no more."
   }

@@ -1,7 +1,7 @@
 """Shorthand for tests of the engine on a real database."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -22,6 +22,8 @@ from domain.summary import TickSummary
 from domain.task import Task, TaskDefinition, TaskStatus
 from functions.egress import Egress
 from functions.tick import Limits, run_tick
+from tests.conftest import url_of
+from tests.integration.cloud_database import APP, MIGRATOR, OTHER_APP, OWNERS, Cloud
 
 LOOPBACK = Egress(allow=(ip_network("127.0.0.0/8"),))
 YEARLY = "0 0 1 1 *"
@@ -135,3 +137,17 @@ def assert_adds_up(summary: TickSummary) -> None:
         + summary.late
         + summary.unsettled
     )
+
+
+@pytest.fixture
+def cloud(admin: Engine) -> Iterator[Cloud]:
+    with admin.connect() as connection:
+        for user in (OWNERS, MIGRATOR, APP, OTHER_APP):
+            connection.execute(text(f'CREATE ROLE "{user}" LOGIN NOSUPERUSER'))
+        connection.execute(text(f'GRANT {OWNERS} TO "{MIGRATOR}"'))
+        connection.execute(text(f"CREATE DATABASE cloud OWNER {OWNERS}"))
+    yield Cloud(url_of(admin.url.render_as_string(hide_password=False), "cloud"))
+    with admin.connect() as connection:
+        connection.execute(text("DROP DATABASE cloud WITH (FORCE)"))
+        for user in (MIGRATOR, APP, OTHER_APP, OWNERS):
+            connection.execute(text(f'DROP ROLE "{user}"'))

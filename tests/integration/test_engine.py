@@ -1,11 +1,18 @@
 """Connections: the driver's traps, and what errors mean."""
 
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
-from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy import Engine, create_engine, event, make_url, select, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
+from db.embedded import EmbeddedPostgres
 from db.engine import discard_connection_after_foreign_error, make_engine, transaction
 from domain.errors import Unavailable
+from functions.settings import load
+from tests.conftest import NOT_DURABLE
 
 SURROGATE = "\ud800"
 
@@ -109,3 +116,41 @@ def test_a_statement_without_an_answer_ends_with_the_socket_timeout(database_url
     with transaction(engine) as connection:
         assert connection.execute(select(1)).scalar_one() == 1
     engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def with_password(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Engine]]:
+    """By a password: the user `api` on a Unix socket of a server that asks for it, as at /cloudsql/INSTANCE."""
+    with tempfile.TemporaryDirectory() as directory:
+        rules = Path(directory) / "pg_hba.conf"
+        rules.write_text("local all insignia trust\nlocal all all scram-sha-256\n")
+        Path(directory).chmod(0o755)
+        data_dir = tmp_path_factory.mktemp("with-password")
+        with EmbeddedPostgres(data_dir, settings=NOT_DURABLE | {"hba_file": str(rules)}) as url:
+            with transaction(make_engine(url, pool_size=0)) as connection:
+                connection.execute(text("CREATE ROLE api LOGIN PASSWORD 'p@ss:word/%'"))
+            socket = Path(str(make_url(url).query["unix_sock"]))
+
+            def engine(password: str) -> Engine:
+                names = {"HOST": str(socket.parent), "USER": "api", "PASSWORD": password, "DB": "insignia"}
+                settings = load({f"POSTGRES_{name}": value for name, value in names.items()})
+                assert settings.database_url is not None
+                return make_engine(settings.database_url, pool_size=0)
+
+            yield engine
+
+
+def test_a_unix_socket_and_a_password_make_a_session_like_any_other(
+    with_password: Callable[[str], Engine],
+) -> None:
+    with transaction(with_password("p@ss:word/%")) as connection:
+        values = [
+            connection.execute(text(f"SHOW {name}")).scalar_one() for name in ("TimeZone", "lock_timeout")
+        ]
+        user = connection.execute(text("SELECT session_user")).scalar_one()
+    assert (values, user) == (["UTC", "2s"], "api")
+
+
+def test_a_wrong_password_is_unavailable(with_password: Callable[[str], Engine]) -> None:
+    with pytest.raises(Unavailable, match="refused the password"), transaction(with_password("wrong")):
+        raise AssertionError

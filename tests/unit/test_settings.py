@@ -166,6 +166,133 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
         load({"CORS_ORIGINS": f"https://a.example.com,{origin}"})
 
 
+INSTANCE = {"CLOUD_SQL_INSTANCE": "p:europe-west1:insignia", "POSTGRES_USER": "api@p.iam"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        (
+            INSTANCE,
+            "postgresql+pg8000://api%40p.iam@/insignia?cloud_sql=p%3Aeurope-west1%3Ainsignia&ip_type=public",
+        ),
+        (
+            INSTANCE
+            | {
+                "CLOUD_SQL_INSTANCE": "example.com:p:r:i",
+                "CLOUD_SQL_IP_TYPE": "PRIVATE",
+                "POSTGRES_DB": "d/d",
+                "POSTGRES_HOST": "db.example.com",
+            },
+            "postgresql+pg8000://api%40p.iam@/d%2Fd?cloud_sql=example.com%3Ap%3Ar%3Ai&ip_type=private",
+        ),
+        (INSTANCE | {"DATABASE_URL": "postgresql://h/d"}, "postgresql://h/d"),
+    ],
+)
+def test_an_instance_of_cloud_sql_comes_after_a_url_and_before_a_host(
+    environment: dict[str, str], url: str
+) -> None:
+    assert load(environment).database_url == url
+
+
+def test_an_instance_of_cloud_sql_needs_a_user() -> None:
+    with pytest.raises(SettingsError, match=r"^POSTGRES_USER is missing; expected, with CLOUD_SQL_INSTANCE"):
+        load(INSTANCE | {"POSTGRES_USER": ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("CLOUD_SQL_INSTANCE", "insignia", "'insignia'; expected PROJECT:REGION:INSTANCE."),
+        ("CLOUD_SQL_INSTANCE", "p:r:i:j:k", "'p:r:i:j:k'; expected PROJECT:REGION:INSTANCE."),
+        ("CLOUD_SQL_INSTANCE", "p:r:i&a=b", "'p:r:i&a=b'; expected PROJECT:REGION:INSTANCE."),
+        ("CLOUD_SQL_IP_TYPE", "psc", "'psc'; expected one of public, private."),
+        ("TICK_SERVICE_ACCOUNT", "scheduler", "'scheduler'; expected an e-mail address."),
+        ("TICK_SERVICE_ACCOUNT", "a@b.c,d@e.f", "'a@b.c,d@e.f'; expected an e-mail address."),
+        ("MIGRATE_SERVICE_ACCOUNT", "@b.c", "'@b.c'; expected an e-mail address."),
+        ("MIGRATE_URL", "migrate.example.com", "'migrate.example.com'; expected the https:// URL"),
+        ("MIGRATE_URL", "http://migrate.example.com", "'http://migrate.example.com'; expected the https://"),
+        (
+            "MIGRATE_URL",
+            "http://127.0.0.1.example.com",
+            "'http://127.0.0.1.example.com'; expected the https://",
+        ),
+        ("MIGRATE_URL", "https://u:p@migrate.example.com", "'https://u:p@migrate.example.com'; expected"),
+        ("MIGRATE_URL", "https://migrate.example.com/?a=b", "'https://migrate.example.com/?a=b'; expected"),
+        ("MIGRATE_URL", "https://migrate.example.com:x", "'https://migrate.example.com:x'; expected"),
+        ("MIGRATE_URL", "https://", "'https://'; expected"),
+        (
+            "SCHEDULER_JOB",
+            "insignia-tick",
+            "'insignia-tick'; expected projects/PROJECT/locations/LOCATION/jobs",
+        ),
+        ("SCHEDULER_JOB", "projects/p/locations/l/jobs/j/..", "'projects/p/locations/l/jobs/j/..'; expected"),
+        (
+            "SCHEDULER_JOB",
+            "projects/p/locations/l/jobs/j:run",
+            "'projects/p/locations/l/jobs/j:run'; expected",
+        ),
+    ],
+)
+def test_a_wrong_setting_of_the_cloud_is_named_with_what_was_found_and_expected(
+    name: str, value: str, complaint: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(INSTANCE | {name: value})
+    assert str(caught.value).startswith(f"{name} is {complaint}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wrong"),
+    [
+        ("DATABASE_APP_USERS", 'api@p.iam,a"b', "'a\"b'"),
+        ("DATABASE_APP_USERS", "a b", "'a b'"),
+        ("DATABASE_APP_USERS", f"api,{'x' * 64}", f"'{'x' * 64}'"),
+        ("OWN_HOSTS", "api.example.com, https://tick.example.com", "'https://tick.example.com'"),
+        ("OWN_HOSTS", "api.example.com:443", "'api.example.com:443'"),
+    ],
+)
+def test_a_wrong_item_of_a_list_is_shown(name: str, value: str, wrong: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({name: value})
+    assert str(caught.value).startswith(f"{name} has {wrong}; expected ")
+    assert str(caught.value).endswith(", separated by commas.")
+
+
+def test_what_the_cloud_sets_is_read() -> None:
+    settings = load(
+        {
+            "TICK_SERVICE_ACCOUNT": "scheduler@p.example.com",
+            "TICK_AUDIENCE": "https://tick.example.com",
+            "MIGRATE_SERVICE_ACCOUNT": "tick@p.example.com",
+            "MIGRATE_URL": "https://migrate.example.com/",
+            "DATABASE_APP_USERS": " api@p.iam, tick@p.iam ,",
+            "SCHEDULER_JOB": "projects/example.com:p/locations/europe-west1/jobs/insignia_tick",
+            "OWN_HOSTS": "api.example.com,Tick.example.com",
+        }
+    )
+    assert settings.tick_service_account == "scheduler@p.example.com"
+    assert settings.tick_audience == "https://tick.example.com"
+    assert settings.migrate_service_account == "tick@p.example.com"
+    assert settings.migrate_url == "https://migrate.example.com"
+    assert settings.database_app_users == ("api@p.iam", "tick@p.iam")
+    assert settings.scheduler_job == "projects/example.com:p/locations/europe-west1/jobs/insignia_tick"
+    assert settings.own_hosts == ("api.example.com", "Tick.example.com")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://[::1]:8080", "http://localhost:8080/"])
+def test_http_is_for_this_machine_only(url: str) -> None:
+    assert load({"MIGRATE_URL": url}).migrate_url == url.rstrip("/")
+
+
+def test_a_function_that_one_account_alone_may_call_needs_no_token() -> None:
+    migrate = {"K_SERVICE": "migrate", "DATABASE_URL": CLOUD["DATABASE_URL"]}
+    assert load(migrate | {"MIGRATE_SERVICE_ACCOUNT": "tick@p.example.com"}).api_tokens == ()
+    for account in ({}, {"TICK_SERVICE_ACCOUNT": "scheduler@p.example.com"}):
+        with pytest.raises(SettingsError, match=r"^API_TOKEN is missing"):
+            load(migrate | account)
+
+
 def test_log_levels_are_known_in_any_case() -> None:
     settings: Settings = load({"LOG_LEVEL": "debug"})
     assert settings.log_level == "DEBUG"
