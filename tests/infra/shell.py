@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -21,12 +21,12 @@ def bash_in(document: str) -> str:
 def terraform_in(configuration: str) -> str:
     """The gcloud commands within strings of Terraform; what it computes is an x."""
     text = re.sub(r"\$\{[^}]*\}", "x", configuration)
-    return "\n".join(re.findall(r"gcloud [^\"`()\n]* --[^\"`()\n]*", text))
+    return "\n".join(re.findall(r"gcloud [^\"`\n]* --[^\"`\n]*", text))
 
 
 def gcloud_commands(shell: str) -> Iterator[str]:
     """Each call of gcloud, on one line, as it is written: variables are not replaced."""
-    text = re.sub(r"\\\n\s*", " ", shell)
+    text = re.sub(r"\s*\\\n\s*", " ", shell)
     for match in START.finditer(text):
         yield text[match.start() : end_of_command(text, match.start())].strip()
 
@@ -50,6 +50,14 @@ def end_of_command(text: str, position: int) -> int:
     return position
 
 
+def unset_variables(shell: str, given: Collection[str] = ()) -> set[str]:
+    """The variables that a shell uses and neither sets nor is given."""
+    text = re.sub(r"^\s*#.*$", "", shell, flags=re.MULTILINE)
+    used = set(re.findall(r"\$\{?([A-Za-z_]\w*)", text))
+    assigned = re.findall(r"^\s*([A-Za-z_]\w*)=|\bfor (\w+) in ", text, re.MULTILINE)
+    return used - {name for pair in assigned for name in pair} - set(given)
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """A `gcloud functions deploy` or `gcloud run deploy`."""
@@ -63,24 +71,24 @@ class Deployment:
 
 def deployments_in(shell: str, variables: Mapping[str, str] | None = None) -> list[Deployment]:
     """What a shell deploys, in its order, with `variables` replaced by their values."""
-    found = []
-    for command in gcloud_commands(shell):
-        words = shlex.split(Template(command).safe_substitute(variables or {}))
-        if words[1:3] not in (["functions", "deploy"], ["run", "deploy"]):
-            continue
-        flags = dict(word.removeprefix("--").partition("=")[::2] for word in words if word.startswith("--"))
-        settings = flags.pop("set-env-vars", "")
-        entry_point = flags.get("entry-point") or flags.get("function") or ""
-        found.append(
-            Deployment(
-                name=words[3],
-                entry_point=entry_point,
-                flags=flags,
-                settings=pairs(settings.removeprefix("^;^"), ";" if settings.startswith("^;^") else ","),
-                secrets=pairs(flags.pop("set-secrets", ""), ","),
-            )
-        )
-    return found
+    return [
+        deployment_of(words)
+        for command in gcloud_commands(shell)
+        if (words := shlex.split(Template(command).safe_substitute(variables or {})))[1:3]
+        in (["functions", "deploy"], ["run", "deploy"])
+    ]
+
+
+def deployment_of(words: list[str]) -> Deployment:
+    flags = dict(word.removeprefix("--").partition("=")[::2] for word in words if word.startswith("--"))
+    settings = flags.pop("set-env-vars", "")
+    return Deployment(
+        name=words[3],
+        entry_point=flags.get("entry-point") or flags.get("function") or "",
+        flags=flags,
+        settings=pairs(settings.removeprefix("^;^"), ";" if settings.startswith("^;^") else ","),
+        secrets=pairs(flags.pop("set-secrets", ""), ","),
+    )
 
 
 def pairs(text: str, separator: str) -> dict[str, str]:

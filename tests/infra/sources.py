@@ -19,27 +19,19 @@ BY_RUN = "### Functions, by gcloud run deploy\n"
 
 def entry_points() -> set[str]:
     """The functions of main.py that can be deployed; `local` is for one machine."""
-    assignments = [
-        node for node in ast.parse((ROOT / "main.py").read_text()).body if isinstance(node, ast.Assign)
-    ]
-    return {
-        node.targets[0].id
-        for node in assignments
-        if isinstance(node.targets[0], ast.Name)
-        and isinstance(node.value, ast.Call)
-        and isinstance(node.value.func, ast.Name)
-        and node.value.func.id == "http_function"
-    } - {"local"}
+    names = set()
+    for node in ast.parse((ROOT / "main.py").read_text()).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(name)], value=ast.Call(func=ast.Name("http_function"))):
+                names.add(name)
+    return names - {"local"}
 
 
 @cache
 def build() -> dict[str, Any]:
+    """cloudbuild.yaml."""
     loaded: dict[str, Any] = yaml.safe_load(CLOUDBUILD.read_text())
     return loaded
-
-
-def scripts(of: dict[str, Any]) -> dict[str, str]:
-    return {step["id"]: step["script"] for step in of["steps"]}
 
 
 def environment_of(step: dict[str, Any], substitutions: dict[str, str]) -> dict[str, str]:
@@ -51,15 +43,13 @@ def environment_of(step: dict[str, Any], substitutions: dict[str, str]) -> dict[
 
 
 def deployed_by_cloudbuild() -> list[Deployment]:
-    """In the words of the documents: $REGION, $MIGRATE_HOST, $API_HOST."""
+    """In the words of the documents: $PROJECT_ID, $REGION, $MIGRATE_HOST, $API_HOST."""
     substitutions = {**build()["substitutions"], "_REGION": "$REGION"}
-    hosts = {"migrate_host": "$MIGRATE_HOST", "api_host": "$API_HOST"}
+    words = {"migrate_host": "$MIGRATE_HOST", "api_host": "$API_HOST", "PROJECT_ID": "$PROJECT_ID"}
     return [
         deployment
         for step in build()["steps"]
-        for deployment in deployments_in(
-            step["script"], environment_of(step, substitutions) | hosts | {"PROJECT_ID": "$PROJECT_ID"}
-        )
+        for deployment in deployments_in(step["script"], environment_of(step, substitutions) | words)
     ]
 
 
@@ -69,10 +59,9 @@ def deployed_by_document(heading: str) -> list[Deployment]:
 
 
 @cache
-def terraform(file: str = "*.tf") -> str:
-    """A file of the module, or all of them, without comments."""
-    text = "\n".join(path.read_text() for path in sorted(TERRAFORM.glob(file)))
-    return re.sub(r"^\s*#.*$|\s# .*$", "", text, flags=re.MULTILINE)
+def terraform(file: str) -> str:
+    """A file of the module, without comments."""
+    return re.sub(r"^\s*#.*$|\s# .*$", "", (TERRAFORM / file).read_text(), flags=re.MULTILINE)
 
 
 def block(text: str, name: str) -> dict[str, str]:
@@ -85,11 +74,13 @@ def block(text: str, name: str) -> dict[str, str]:
 
 
 def variable_default(name: str) -> str:
-    (declared,) = re.findall(rf'^variable "{name}" \{{\n(.*?)^\}}', terraform(), re.DOTALL | re.MULTILINE)
+    (declared,) = re.findall(
+        rf'^variable "{name}" \{{\n(.*?)^\}}', terraform("variables.tf"), re.DOTALL | re.MULTILINE
+    )
     (default,) = re.findall(r"^  default\s*= (.*)$", declared, re.MULTILINE)
-    return str(default)
+    return str(default).strip('"')
 
 
 def settings_in(configuration: str) -> set[str]:
     """The environment variables that a Terraform configuration sets: keys in capitals."""
-    return set(re.findall(r"\b([A-Z][A-Z0-9_]{2,})\s*=(?!=)", re.sub(r'"[^"\n]*"', '""', configuration)))
+    return set(re.findall(r"\b([A-Z][A-Z0-9_]{2,})\s*=(?![=>])", re.sub(r'"[^"\n]*"', '""', configuration)))
