@@ -39,7 +39,7 @@ def not_in_the_code(texts: list[str]) -> list[str]:
 
 def quoted() -> list[str]:
     ours = section("Troubleshooting").split("\nThose of Google Cloud:\n")[0]
-    return re.findall(r"^\| `([^`]+)` \|", ours, re.MULTILINE)
+    return re.findall(r"^\| `([^`]+)`", ours, re.MULTILINE)
 
 
 def test_every_error_text_that_is_quoted_is_one_of_the_code() -> None:
