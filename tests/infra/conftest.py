@@ -10,13 +10,21 @@ from pathlib import Path
 
 import pytest
 
-MISSING = "needs gcloud: https://cloud.google.com/sdk/docs/install"
+LINTER = """
+from googlecloudsdk import gcloud_main
+made, make = [], gcloud_main.CreateCLI
+def make_once(surfaces):
+    # The linter makes all of gcloud anew for each command, which takes 0.2 s.
+    made[:] = made or [make(surfaces)]
+    return made[0]
+gcloud_main.CreateCLI = make_once
+sys.argv = ["gcloud", "meta", "lint-gcloud-commands", "--commands-file=" + arguments[0]]
+sys.exit(gcloud_main.main())
+"""
 LOADER = """
-import json, sys
-sys.path[:0] = sys.argv[1:3]
 from googlecloudsdk.api_lib.cloudbuild import cloudbuild_util, config
 messages, complaints = cloudbuild_util.GetMessagesModule(), []
-for path in sys.argv[3:]:
+for path in arguments:
     try:
         config.LoadCloudbuildConfigFromPath(path, messages)
         complaints.append("")
@@ -29,67 +37,60 @@ Judge = Callable[[Sequence[str]], list[str]]
 
 
 @pytest.fixture(scope="session")
-def gcloud() -> str:
+def within_gcloud(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Run a program with the library of gcloud and some arguments; returns what it prints."""
     program = shutil.which("gcloud")
     if program is None:
-        pytest.skip(MISSING)
-    return program
-
-
-@pytest.fixture(scope="session")
-def lint(gcloud: str, tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    """Ask gcloud's own linter about commands. Each costs it 0.2 s: so two of it share them."""
+        pytest.skip("needs gcloud: https://cloud.google.com/sdk/docs/install")
+    sdk = Path(program).resolve().parents[1]
+    if not (sdk / "lib/googlecloudsdk").is_dir():
+        pytest.skip(f"needs the library of gcloud, which is not beside {program}")
+    bundled = sdk / "platform/bundledpythonunix/bin/python3"
+    python = str(bundled) if bundled.exists() else sys.executable
+    paths = [str(sdk / "lib"), str(sdk / "lib/third_party")]
     environment = os.environ | {
+        "CLOUDSDK_CONFIG": str(tmp_path_factory.mktemp("gcloud")),
         "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
         "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
         "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
     }
 
-    def start(commands: Sequence[str]) -> subprocess.Popen[str]:
-        folder = tmp_path_factory.mktemp("gcloud")
-        file = folder / "commands.json"
-        file.write_text(json.dumps([{"command_string": command} for command in commands]))
-        return subprocess.Popen(
-            [gcloud, "meta", "lint-gcloud-commands", f"--commands-file={file}"],
-            env=environment | {"CLOUDSDK_CONFIG": str(folder)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+    def run(code: str, *arguments: str) -> str:
+        begin = f"import json, sys\nsys.path[:0] = {paths!r}\narguments = sys.argv[1:]\n"
+        done = subprocess.run(
+            [python, "-c", begin + code, *arguments],
+            env=environment,
+            capture_output=True,
             text=True,
+            check=False,
         )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-    def results(linter: subprocess.Popen[str]) -> list[str]:
-        output, errors = linter.communicate()
-        assert linter.returncode == 0, errors
-        return ["" if found["success"] else str(found["error_message"]) for found in json.loads(output)]
+    return run
+
+
+@pytest.fixture(scope="session")
+def lint(within_gcloud: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """Ask gcloud's own linter about commands: `gcloud meta lint-gcloud-commands`."""
 
     def judge(commands: Sequence[str]) -> list[str]:
         assert len(commands) == len(set(commands)), "it answers once for each different command"
-        middle = len(commands) // 2
-        linters = [start(commands[:middle]), start(commands[middle:])]
-        complaints = [complaint for linter in linters for complaint in results(linter)]
-        assert len(complaints) == len(commands)
-        return complaints
+        file = tmp_path_factory.mktemp("lint") / "commands.json"
+        file.write_text(json.dumps([{"command_string": command} for command in commands]))
+        results = json.loads(within_gcloud(LINTER, str(file)))
+        assert len(results) == len(commands)
+        return ["" if result["success"] else str(result["error_message"]) for result in results]
 
     return judge
 
 
 @pytest.fixture(scope="session")
-def load_builds(gcloud: str) -> Judge:
+def load_builds(within_gcloud: Callable[..., str]) -> Judge:
     """Load files with the loader of `gcloud builds submit`."""
-    sdk = Path(gcloud).resolve().parents[1]
-    if not (sdk / "lib/googlecloudsdk").is_dir():
-        pytest.skip(f"needs the library of gcloud, which is not beside {gcloud}")
-    bundled = sdk / "platform/bundledpythonunix/bin/python3"
-    python = str(bundled) if bundled.exists() else sys.executable
 
     def judge(paths: Sequence[str]) -> list[str]:
-        done = subprocess.run(
-            [python, "-c", LOADER, str(sdk / "lib"), str(sdk / "lib/third_party"), *paths],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        complaints: list[str] = json.loads(done.stdout)
+        complaints: list[str] = json.loads(within_gcloud(LOADER, *paths))
         return complaints
 
     return judge

@@ -56,7 +56,7 @@ def test_a_command_ends_where_the_shell_ends_it() -> None:
     ]
 
 
-@pytest.mark.timeout(300)  # it takes 10 s, and more on a machine that does much else
+@pytest.mark.timeout(300)  # it takes 5 s, and more on a machine that does much else
 def test_every_command_passes_and_broken_ones_are_refused(lint: Judge) -> None:
     every = (*commands(), *BROKEN)
     complaints = dict(zip(every, lint(every), strict=True))
