@@ -1,17 +1,20 @@
 """cloudbuild.yaml can be submitted, keeps its order, changes nothing when it is run again, and holds no secret."""
 
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from functions.settings import load
 from tests.infra.conftest import Judge
-from tests.infra.shell import unset_variables
-from tests.infra.sources import CLOUDBUILD, build, deployed_by_cloudbuild
+from tests.infra.shell import ROOT, unset_variables
+from tests.infra.sources import CLOUDBUILD, build, deployed_by_cloudbuild, environment_of
 
 SECRET = re.compile(
     r"secretEnv|availableSecrets|versions access|"  # nothing here needs to read one
@@ -57,6 +60,21 @@ def test_it_checks_then_migrates_then_deploys_then_schedules() -> None:
     assert not any("waitFor" in step for step in build()["steps"])  # so each waits for all before it
     assert ".ci/run" in scripts(build())["check"]
     assert "main.py scheduler ensure" in scripts(build())["schedule"]
+
+
+def test_the_program_that_schedules_has_the_options_and_the_settings_that_it_gets() -> None:
+    (step,) = [step for step in build()["steps"] if step["id"] == "schedule"]
+    words = shlex.split(step["script"].split("main.py ")[1].replace("\\\n", " "))
+    given = {word for word in words if word.startswith("--")}
+    told = subprocess.run(
+        [sys.executable, "main.py", "scheduler", "ensure", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert given == set(re.findall(r"--[a-z-]+", told.stdout)) - {"--help"}
+    load(environment_of(step, build()["substitutions"]))  # raises SettingsError
 
 
 def test_it_has_an_account_of_its_own_and_so_has_each_function() -> None:
