@@ -25,6 +25,11 @@ override_resource {
 }
 
 override_resource {
+  target = google_storage_bucket.source
+  values = { project_number = 123456789012 }
+}
+
+override_resource {
   target = google_secret_manager_secret_version.token
   values = { version = "7" }
 }
@@ -90,6 +95,7 @@ run "defaults" {
       GOOGLE_CLOUD_PROJECT = "p1-example"
       LOG_LEVEL            = "INFO"
       SCHEDULER_JOB        = "projects/p1-example/locations/europe-west1/jobs/insignia-tick"
+      OWN_HOSTS            = "insignia-api-123456789012.europe-west1.run.app,insignia-migrate-123456789012.europe-west1.run.app,insignia-tick-123456789012.europe-west1.run.app"
     })
     error_message = "api gets what it needs, and no more."
   }
@@ -107,7 +113,10 @@ run "defaults" {
       DELIVERY_CONCURRENCY    = "256"
       DESTINATION_CONCURRENCY = "64"
       MIGRATE_URL             = "https://migrate.example.com"
-      OWN_HOSTS               = "api.example.com,migrate.example.com"
+      OWN_HOSTS = join(",", [
+        "insignia-api-123456789012.europe-west1.run.app", "insignia-migrate-123456789012.europe-west1.run.app",
+        "insignia-tick-123456789012.europe-west1.run.app", "api.example.com", "migrate.example.com",
+      ])
     })
     error_message = "tick gets what it needs, and no more."
   }
@@ -259,6 +268,11 @@ run "defaults" {
   assert {
     condition     = contains([for f in google_sql_database_instance.main.settings[0].database_flags : "${f.name}=${f.value}"], "max_connections=50")
     error_message = "max_connections is set to what the functions are counted against."
+  }
+
+  assert {
+    condition     = contains([for f in google_sql_database_instance.main.settings[0].database_flags : "${f.name}=${f.value}"], "log_error_verbosity=terse")
+    error_message = "The database logs no values of rows."
   }
 
   # Storage

@@ -43,13 +43,14 @@ def environment_of(step: dict[str, Any], substitutions: dict[str, str]) -> dict[
 
 
 def deployed_by_cloudbuild() -> list[Deployment]:
-    """In the words of the documents: $PROJECT_ID, $REGION, $MIGRATE_HOST, $API_HOST."""
+    """In the words of the documents: $PROJECT_ID, $REGION, $MIGRATE_HOST, $API_HOST, $OWN_HOSTS."""
     substitutions = {**build()["substitutions"], "_REGION": "$REGION"}
-    words = {"migrate_host": "$MIGRATE_HOST", "api_host": "$API_HOST", "PROJECT_ID": "$PROJECT_ID"}
+    words = {"migrate_host": "$MIGRATE_HOST", "api_host": "$API_HOST"}
+    same = {name: f"${name}" for name in ("PROJECT_ID", "OWN_HOSTS")}
     return [
         deployment
         for step in build()["steps"]
-        for deployment in deployments_in(step["script"], environment_of(step, substitutions) | words)
+        for deployment in deployments_in(step["script"], environment_of(step, substitutions) | words | same)
     ]
 
 

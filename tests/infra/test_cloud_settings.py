@@ -1,10 +1,12 @@
 """Every environment variable that is set in the cloud is a setting of the code, and the other way round."""
 
 import re
+from typing import Any
 
 from tests.infra.shell import Deployment
 from tests.infra.sources import (
     BY_FUNCTIONS,
+    DEPLOY,
     build,
     deployed_by_cloudbuild,
     deployed_by_document,
@@ -94,6 +96,20 @@ def test_each_function_of_the_document_gets_the_settings_of_cloudbuild() -> None
     for built, typed in zip(deployed_by_cloudbuild(), deployed_by_document(BY_FUNCTIONS), strict=True):
         expected = dict(built.settings.items() - empty.items())
         assert expected == {**typed.settings, **{name: expected[name] for name in TUNING if name in expected}}
+
+
+def test_the_names_that_cloud_run_gives_to_the_functions_are_refused_as_webhooks() -> None:
+    (names,) = {hosts_of(step) for step in build()["steps"] if hosts_of(step)}
+    assert names == re.findall(r"^OWN_HOSTS=(.*)$", DEPLOY.read_text(), re.MULTILINE)[0].replace(
+        "$REGION", "$_REGION"
+    )
+    assert sorted(names.split(",")) == sorted(
+        f"{one.name}-$PROJECT_NUMBER.$_REGION.run.app" for one in deployed_by_cloudbuild()
+    )
+
+
+def hosts_of(step: dict[str, Any]) -> str:
+    return environment_of(step, {name: f"${name}" for name in build()["substitutions"]}).get("OWN_HOSTS", "")
 
 
 def test_the_defaults_of_cloudbuild_are_those_of_terraform() -> None:
