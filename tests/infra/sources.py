@@ -56,7 +56,8 @@ def deployed_by_cloudbuild() -> list[Deployment]:
 
 def deployed_by_document(heading: str) -> list[Deployment]:
     section = DEPLOY.read_text().split(heading)[1].split("\n### ")[0]
-    return deployments_in(bash_in(section), {"ACCOUNTS": "$PROJECT_ID.iam.gserviceaccount.com"})
+    variables = {"ACCOUNTS": "$PROJECT_ID.iam.gserviceaccount.com", "REGION": "$REGION"}
+    return deployments_in(bash_in(section), variables)
 
 
 @cache
