@@ -1,7 +1,10 @@
 """Each gcloud command that is written down passes gcloud's own linter: command, flags and their values."""
 
 import re
+import shutil
+import subprocess
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +71,15 @@ def test_every_command_passes_and_broken_ones_are_refused(lint: Judge) -> None:
 @pytest.mark.parametrize("document", ["docs/deploy.md", "docs/operations.md"])
 def test_a_variable_that_a_document_uses_is_set_in_it(document: str) -> None:
     assert unset_variables(bash_in((ROOT / document).read_text())) == set()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash: install it")
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_shell_can_read_what_a_document_has_for_it(document: Path) -> None:
+    read = subprocess.run(
+        ["bash", "-n"], input=bash_in(document.read_text()), text=True, capture_output=True, check=False
+    )
+    assert (read.returncode, read.stderr) == (0, "")
 
 
 def test_a_variable_that_is_not_set_would_be_found() -> None:
