@@ -31,7 +31,8 @@ FORBIDDEN = {
     "a private key": r"BEGIN [A-Z ]*PRIVATE KEY",
     "a Discord webhook": r"discord(?:app)?\.com/api/webhooks",
     "a Slack webhook": r"hooks\.slack\.com",
-    "a cloud project": r"\bprojects/[a-z][a-z0-9-]{4,}|(?<![$\w-])[\w-]+\.iam\.gserviceaccount\.com|[\w-]+\.a\.run\.app",
+    "a cloud project": r"\bprojects/[a-z][a-z0-9-]{4,}|[\w-]+\.a\.run\.app",
+    "an account of a cloud": r"(?<![$\w-])[\w-]+\.iam\.gserviceaccount\.com",
     "a path of somebody's machine": r"(?<![\w.])/(?:home|root|Users|work|opt|private)/",
     "a document that is not in this repository": r"\bdesign/",
 }
