@@ -37,6 +37,16 @@ lint: $(VENV)/installed  ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+$(VENV)/checkov/installed: $(VENV)/installed tests/infra/checkov.txt
+	@echo "Installing checkov into $(VENV)/checkov; this takes a minute or two, once."
+	@$(PYTHON) -m venv $(VENV)/checkov
+	@$(VENV)/checkov/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/infra/checkov.txt \
+		&& touch $@ || echo "checkov could not be installed: its tests are skipped."
+
+.PHONY: infra
+infra: $(VENV)/checkov/installed  ## The infrastructure in full: terraform test, checkov
+	$(BIN)/pytest tests/infra --full-infra
+
 .PHONY: bench
 bench: $(VENV)/installed  ## Benchmarks, as ratios measured side by side
 	$(BIN)/python -m tests.bench
@@ -56,3 +66,5 @@ requirements: $(VENV)/installed  ## Pin the dependencies anew, with hashes
 		--custom-compile-command "make requirements" requirements.in -o requirements.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make requirements" requirements-dev.in -c requirements.txt -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make requirements" tests/infra/checkov.in -o tests/infra/checkov.txt

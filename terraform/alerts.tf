@@ -44,6 +44,18 @@ locals {
       reducer   = "REDUCE_SUM"
       help      = "A single failure is made good by the next tick; several mean that the database is away, full, or behind the code. The log event `tick.failed` says which. See docs/operations.md, alert \"Ticks fail\"."
     }
+    database_disk = {
+      title     = "The database is almost full"
+      severity  = "CRITICAL"
+      condition = "More than 90 % of the disk is in use, and it has grown as far as it may"
+      filter    = "${local.database_series} AND metric.type = \"cloudsql.googleapis.com/database/disk/utilization\""
+      above     = 0.9
+      period    = "300s"
+      duration  = "0s"
+      aligner   = "ALIGN_MAX"
+      reducer   = "REDUCE_MAX"
+      help      = "PostgreSQL refuses to write when its disk is full; then no tick can work. Raise `database_max_disk_gb`, or delete what is not needed. See docs/operations.md, alert \"The database is almost full\"."
+    }
     api_errors = {
       title     = "The API answers 5xx"
       severity  = "ERROR"

@@ -32,6 +32,7 @@ locals {
     log_min_messages              = "warning"
     log_statement                 = "ddl"
     log_temp_files                = "0"
+    log_error_verbosity           = "terse" # without the values of rows, among which are webhook URLs and payloads
     # Slow statements would be logged with their values, and these are webhook URLs and payloads. Query Insights
     # below shows slow statements without.
     log_min_duration_statement = "-1"
@@ -62,7 +63,7 @@ resource "google_sql_database_instance" "main" {
 
     disk_type             = "PD_SSD"
     disk_autoresize       = true
-    disk_autoresize_limit = 100 # GB: a table that grows without end must not cost without end
+    disk_autoresize_limit = var.database_max_disk_gb
 
     ip_configuration {
       ipv4_enabled    = !var.private_network

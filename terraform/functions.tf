@@ -3,6 +3,9 @@
 locals {
   scheduler_job = "projects/${var.project_id}/locations/${var.region}/jobs/${local.names["tick"]}"
 
+  # A service has two names. This one is known before the functions are made, so that each can be told of all.
+  own_hosts = [for f in keys(local.functions) : "${local.names[f]}-${google_storage_bucket.source.project_number}.${var.region}.run.app"]
+
   environment = {
     for f in keys(local.functions) : f => merge(
       {
@@ -14,7 +17,8 @@ locals {
         LOG_LEVEL            = var.log_level
       },
       contains(local.reads_scheduler, f) ? { SCHEDULER_JOB = local.scheduler_job } : {},
-      contains(["api", "tasks", "tick"], f) && length(var.egress_allow) > 0 ? { EGRESS_ALLOW = join(",", var.egress_allow) } : {},
+      contains(local.calls_webhooks, f) ? { OWN_HOSTS = join(",", local.own_hosts) } : {},
+      contains(local.calls_webhooks, f) && length(var.egress_allow) > 0 ? { EGRESS_ALLOW = join(",", var.egress_allow) } : {},
       contains(var.http_functions, f) && length(var.cors_origins) > 0 ? { CORS_ORIGINS = join(",", var.cors_origins) } : {},
       f != "migrate" ? {} : { DATABASE_APP_USERS = join(",", [for other, user in local.database_users : user if other != "migrate"]) },
       f != "migrate" ? {} : { MIGRATE_SERVICE_ACCOUNT = local.emails["tick"] },
@@ -123,7 +127,7 @@ resource "google_cloudfunctions2_function" "tick" {
       DELIVERY_CONCURRENCY    = tostring(var.delivery_concurrency)
       DESTINATION_CONCURRENCY = tostring(var.destination_concurrency)
       MIGRATE_URL             = google_cloudfunctions2_function.function["migrate"].service_config[0].uri
-      OWN_HOSTS               = join(",", [for f in google_cloudfunctions2_function.function : trimprefix(f.service_config[0].uri, "https://")])
+      OWN_HOSTS               = join(",", concat(local.own_hosts, [for f in google_cloudfunctions2_function.function : trimprefix(f.service_config[0].uri, "https://")]))
     })
 
     dynamic "secret_environment_variables" {

@@ -13,6 +13,7 @@ locals {
     ingress     = "ALLOW_ALL"
     secrets     = keys(local.secrets)
   }
+  calls_webhooks  = ["api", "tasks", "tick"]
   reads_scheduler = setintersection(var.http_functions, ["api", "health"])
 
   functions = merge(

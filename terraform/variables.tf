@@ -212,6 +212,17 @@ variable "database_tier" {
   }
 }
 
+variable "database_max_disk_gb" {
+  description = "How far the disk of the database may grow by itself, from 10 GB: what grows without end must not cost without end."
+  type        = number
+  default     = 100
+
+  validation {
+    condition     = var.database_max_disk_gb >= 10 && floor(var.database_max_disk_gb) == var.database_max_disk_gb
+    error_message = "database_max_disk_gb must be a whole number from 10; a disk grows and never shrinks."
+  }
+}
+
 variable "database_high_availability" {
   description = "Whether a standby in a second zone takes over when the first fails (about twice the price)."
   type        = bool

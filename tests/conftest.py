@@ -12,6 +12,12 @@ from db.embedded import EmbeddedPostgres
 from db.engine import make_engine
 from db.migrations import upgrade
 
+IN_FULL = {
+    "full_faults": "the fault suite in full, not only a sample",
+    "full_infra": "also what needs terraform's offline check or checkov, which takes minutes",
+}
+"""Markers of tests that run only with the option of the same name."""
+
 TEMPLATE = "template_of_tests"
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 numbers = count(1)
@@ -22,18 +28,20 @@ def url_of(cluster_url: str, database: str) -> str:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full-faults", action="store_true", help="the fault suite in full, not only a sample")
+    for marker, what in IN_FULL.items():
+        parser.addoption(f"--{marker.replace('_', '-')}", action="store_true", help=what)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full_faults: runs with --full-faults only")
+    for marker in IN_FULL:
+        config.addinivalue_line("markers", f"{marker}: runs with --{marker.replace('_', '-')} only")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--full-faults"):
-        full = [item for item in items if item.get_closest_marker("full_faults")]
-        config.hook.pytest_deselected(items=full)
-        items[:] = [item for item in items if item not in full]
+    left_out = [marker for marker in IN_FULL if not config.getoption(marker)]
+    full = [item for item in items if any(item.get_closest_marker(marker) for marker in left_out)]
+    config.hook.pytest_deselected(items=full)
+    items[:] = [item for item in items if item not in full]
 
 
 @pytest.fixture(scope="session")

@@ -60,9 +60,10 @@ run "alerts" {
       tick_lag         = "COMPARISON_GT 180 60s 300s"
       task_deactivated = "COMPARISON_GT 0 300s 0s"
       tick_failed      = "COMPARISON_GT 2 600s 0s"
+      database_disk    = "COMPARISON_GT 0.9 300s 0s"
       api_errors       = "COMPARISON_GT 5 300s 0s"
     }
-    error_message = "Late tasks, deactivations, failing ticks and 5xx are alerts."
+    error_message = "Late tasks, deactivations, failing ticks, a full disk and 5xx are alerts."
   }
 
   assert {

@@ -25,8 +25,24 @@ override_resource {
 }
 
 override_resource {
+  target = google_storage_bucket.source
+  values = { project_number = 123456789012 }
+}
+
+override_resource {
   target = google_secret_manager_secret_version.token
-  values = { version = "7" }
+  values = { version = "7", secret_data = "" }
+}
+
+# Provider 7.41 makes up what is not set here, so that a mock would too.
+override_resource {
+  target = google_sql_database_instance.main
+  values = { root_password = "" }
+}
+
+override_resource {
+  target = google_sql_user.function
+  values = { password = "" }
 }
 
 variables {
@@ -90,6 +106,7 @@ run "defaults" {
       GOOGLE_CLOUD_PROJECT = "p1-example"
       LOG_LEVEL            = "INFO"
       SCHEDULER_JOB        = "projects/p1-example/locations/europe-west1/jobs/insignia-tick"
+      OWN_HOSTS            = "insignia-api-123456789012.europe-west1.run.app,insignia-migrate-123456789012.europe-west1.run.app,insignia-tick-123456789012.europe-west1.run.app"
     })
     error_message = "api gets what it needs, and no more."
   }
@@ -107,7 +124,10 @@ run "defaults" {
       DELIVERY_CONCURRENCY    = "256"
       DESTINATION_CONCURRENCY = "64"
       MIGRATE_URL             = "https://migrate.example.com"
-      OWN_HOSTS               = "api.example.com,migrate.example.com"
+      OWN_HOSTS = join(",", [
+        "insignia-api-123456789012.europe-west1.run.app", "insignia-migrate-123456789012.europe-west1.run.app",
+        "insignia-tick-123456789012.europe-west1.run.app", "api.example.com", "migrate.example.com",
+      ])
     })
     error_message = "tick gets what it needs, and no more."
   }
@@ -217,7 +237,7 @@ run "defaults" {
   }
 
   assert {
-    condition     = alltrue([for v in google_secret_manager_secret_version.token : v.secret_data == null && v.secret_data_wo_version == "1"])
+    condition     = alltrue([for v in google_secret_manager_secret_version.token : try(length(v.secret_data), 0) == 0 && tostring(v.secret_data_wo_version) == "1"])
     error_message = "The token is written once and is not in the state."
   }
 
@@ -244,7 +264,7 @@ run "defaults" {
   }
 
   assert {
-    condition     = google_sql_database_instance.main.root_password == null && alltrue([for u in google_sql_user.function : u.password == null && u.type == "CLOUD_IAM_SERVICE_ACCOUNT"])
+    condition     = try(length(google_sql_database_instance.main.root_password), 0) == 0 && alltrue([for u in google_sql_user.function : try(length(u.password), 0) == 0 && u.type == "CLOUD_IAM_SERVICE_ACCOUNT"])
     error_message = "There is no password."
   }
 
@@ -260,6 +280,11 @@ run "defaults" {
   assert {
     condition     = contains([for f in google_sql_database_instance.main.settings[0].database_flags : "${f.name}=${f.value}"], "max_connections=50")
     error_message = "max_connections is set to what the functions are counted against."
+  }
+
+  assert {
+    condition     = contains([for f in google_sql_database_instance.main.settings[0].database_flags : "${f.name}=${f.value}"], "log_error_verbosity=terse")
+    error_message = "The database logs no values of rows."
   }
 
   # Storage

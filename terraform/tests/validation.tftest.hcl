@@ -28,6 +28,7 @@ run "every_variable_refuses" {
     cors_origins            = ["https://app.example.com/path"]
     database_version        = "MYSQL_8_0"
     database_tier           = "db-perf-optimized-N-2"
+    database_max_disk_gb    = 5
     egress_addresses        = ["192.0.2.1"]
     subnet_cidr             = "10.8.0.0/28"
     notification_email      = "ops"
@@ -52,6 +53,7 @@ run "every_variable_refuses" {
     var.cors_origins,
     var.database_version,
     var.database_tier,
+    var.database_max_disk_gb,
     var.egress_addresses,
     var.subnet_cidr,
     var.notification_email,

@@ -16,7 +16,7 @@ from functions.settings import load
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "terraform/README.md"])
 DECISIONS = sorted((DOCS / "adr").glob("0*.md"))
 
 OF_THE_PLATFORM = {"K_SERVICE", "GOOGLE_CLOUD_PROJECT"}
@@ -31,7 +31,8 @@ FORBIDDEN = {
     "a private key": r"BEGIN [A-Z ]*PRIVATE KEY",
     "a Discord webhook": r"discord(?:app)?\.com/api/webhooks",
     "a Slack webhook": r"hooks\.slack\.com",
-    "a cloud project": r"\bprojects/[a-z][a-z0-9-]{4,}|[\w-]+\.iam\.gserviceaccount\.com|[\w-]+\.a\.run\.app",
+    "a cloud project": r"\bprojects/[a-z][a-z0-9-]{4,}|[\w-]+\.a\.run\.app",
+    "an account of a cloud": r"(?<![$\w-])[\w-]+\.iam\.gserviceaccount\.com",
     "a path of somebody's machine": r"(?<![\w.])/(?:home|root|Users|work|opt|private)/",
     "a document that is not in this repository": r"\bdesign/",
 }
@@ -130,7 +131,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
 def test_every_path_that_is_named_exists(document: Path) -> None:
-    folders = "functions|domain|db|migrations|tests|docs"
+    folders = "functions|domain|db|migrations|terraform|tests|docs"
     for path in re.findall(rf"`((?:{folders})/[\w./-]*)`", prose(document)):
         assert (ROOT / path).exists(), path
 
@@ -168,6 +169,7 @@ def test_no_secret_and_no_trace_of_a_machine_is_in_it(document: Path) -> None:
         "https://discord.com/api/" + "webhooks/1/x",
         "https://hooks." + "slack.com/services/x",
         "projects/my-project-1",
+        "tick@my-project-1.iam." + "gserviceaccount.com",
         "/" + "home/me/insignia",
     ],
 )

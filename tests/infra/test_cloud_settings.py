@@ -1,0 +1,140 @@
+"""Every environment variable that is set in the cloud is a setting of the code, and the other way round."""
+
+import re
+from typing import Any
+
+from tests.infra.shell import Deployment
+from tests.infra.sources import (
+    BY_FUNCTIONS,
+    DEPLOY,
+    build,
+    deployed_by_cloudbuild,
+    deployed_by_document,
+    environment_of,
+    settings_in,
+    terraform,
+    variable_default,
+)
+from tests.unit.test_documentation import settings_read
+
+NOT_SET_IN_THE_CLOUD = {
+    "HOST": "functions-framework listens where Cloud Run tells it to",
+    "PORT": "Cloud Run sets it, and functions-framework reads it",
+    "DATA_DIR": "a function keeps nothing on a disk",
+    "LOG_FILE": "a function logs to its standard output",
+    "LOCAL_TICK": "Cloud Scheduler calls tick",
+    "K_SERVICE": "Cloud Run sets it",
+    "DATABASE_URL": "the connector and IAM take its place: it would hold a password",
+    "POSTGRES_HOST": "the connector knows the address",
+    "POSTGRES_PORT": "the connector knows the port",
+    "POSTGRES_PASSWORD": "IAM takes its place",
+    "TICK_AUDIENCE": "the URL at which a request arrives is the audience of the job",
+}
+BY_TERRAFORM_ALONE = {
+    "API_READ_TOKEN": "the option read_token",
+    "CLOUD_SQL_IP_TYPE": "the option private_network; the default is public",
+}
+TUNING = ("TICK_BUDGET_SECONDS", "DELIVERY_CONCURRENCY", "DESTINATION_CONCURRENCY", "LOG_LEVEL")
+EXACT = re.compile(
+    r'google_cloudfunctions2_function\.(?:function\["(\w+)"\]|(tick))\.service_config\[0\]\.environment_variables '
+    r"== tomap\(\{\n(.*?)\n    \}\)",
+    re.DOTALL,
+)
+
+
+def set_by(deployments: list[Deployment]) -> set[str]:
+    return {name for one in deployments for name in (*one.settings, *one.secrets)}
+
+
+def set_by_terraform() -> set[str]:
+    return settings_in(terraform("functions.tf")) | settings_in(terraform("secrets.tf"))
+
+
+def environments_that_terraform_tests() -> dict[str, set[str]]:
+    """What terraform/tests holds to be the whole environment of each function, with the defaults."""
+    return {
+        function or tick: settings_in(body)
+        for function, tick, body in EXACT.findall(terraform("tests/defaults.tftest.hcl"))
+    }
+
+
+def test_the_settings_of_terraform_are_found() -> None:
+    assert {
+        "CLOUD_SQL_INSTANCE",
+        "SCHEDULER_JOB",
+        "OWN_HOSTS",
+        "API_TOKEN",
+        "API_READ_TOKEN",
+    } <= set_by_terraform()
+    assert environments_that_terraform_tests().keys() == {"api", "tick", "migrate"}
+
+
+def test_what_the_cloud_sets_is_a_setting_of_the_code() -> None:
+    assert set_by_terraform() <= settings_read()
+    assert set_by(deployed_by_cloudbuild()) <= settings_read()
+    assert set_by(deployed_by_document(BY_FUNCTIONS)) <= settings_read()
+
+
+def test_a_setting_of_the_code_is_set_in_the_cloud_or_there_is_a_reason() -> None:
+    assert settings_read() - set_by_terraform() == NOT_SET_IN_THE_CLOUD.keys()
+
+
+def test_cloudbuild_sets_what_terraform_does_but_for_its_options() -> None:
+    assert set_by_terraform() - set_by(deployed_by_cloudbuild()) == BY_TERRAFORM_ALONE.keys()
+    assert set_by(deployed_by_cloudbuild()) <= set_by_terraform()
+
+
+def test_each_function_gets_the_settings_of_terraform_from_cloudbuild() -> None:
+    optional = {"EGRESS_ALLOW", "CORS_ORIGINS"}
+    for one in deployed_by_cloudbuild():
+        expected = environments_that_terraform_tests()[one.entry_point] - BY_TERRAFORM_ALONE.keys()
+        assert one.settings.keys() - optional == expected - optional, one.name
+
+
+def test_each_function_of_the_document_gets_the_settings_of_cloudbuild() -> None:
+    empty = {"EGRESS_ALLOW": "", "CORS_ORIGINS": ""}
+    for built, typed in zip(deployed_by_cloudbuild(), deployed_by_document(BY_FUNCTIONS), strict=True):
+        expected = dict(built.settings.items() - empty.items())
+        assert expected == {**typed.settings, **{name: expected[name] for name in TUNING if name in expected}}
+
+
+def test_the_names_that_cloud_run_gives_to_the_functions_are_refused_as_webhooks() -> None:
+    (names,) = {hosts_of(step) for step in build()["steps"] if hosts_of(step)}
+    assert names == re.findall(r"^OWN_HOSTS=(.*)$", DEPLOY.read_text(), re.MULTILINE)[0].replace(
+        "$REGION", "$_REGION"
+    )
+    assert sorted(names.split(",")) == sorted(
+        f"{one.name}-$PROJECT_NUMBER.$_REGION.run.app" for one in deployed_by_cloudbuild()
+    )
+
+
+def hosts_of(step: dict[str, Any]) -> str:
+    return environment_of(step, {name: f"${name}" for name in build()["substitutions"]}).get("OWN_HOSTS", "")
+
+
+def test_the_defaults_of_cloudbuild_are_those_of_terraform() -> None:
+    for name in TUNING:
+        assert build()["substitutions"][f"_{name}"] == variable_default(name.lower()), name
+
+
+def test_only_api_and_tick_get_the_token() -> None:
+    for deployments in (deployed_by_cloudbuild(), deployed_by_document(BY_FUNCTIONS)):
+        assert {one.entry_point: set(one.secrets) for one in deployments} == {
+            "migrate": set(),
+            "api": {"API_TOKEN"},
+            "tick": {"API_TOKEN"},
+        }
+
+
+def test_a_setting_that_the_code_does_not_know_would_be_found() -> None:
+    assert settings_in(
+        'X = { LOG_LEVLE = "INFO", COLOUR = join(",", var.colour) }\n a == B'
+    ) - settings_read() == {
+        "LOG_LEVLE",
+        "COLOUR",
+    }
+
+
+def test_the_environment_of_a_step_has_its_substitutions() -> None:
+    step = {"env": ["A=$_B", "C=x=y", "D=$PROJECT_ID"]}
+    assert environment_of(step, {"_B": "b"}) == {"A": "b", "C": "x=y", "D": "$PROJECT_ID"}
