@@ -176,8 +176,14 @@ class TaskLog(_Answer):
     retry_count: int = Field(examples=[0])
     message: str | None = Field(examples=["The webhook answered HTTP 200 OK."])
     created_at: Instant
-    source: RunSource
-    scheduled_for: Instant | None = Field(description="The slot: when the schedule fired.")
+    source: RunSource = Field(
+        description="`schedule`: of a slot. `manual`: asked for by hand. `api`: recorded, not made by Insignia."
+    )
+    retry_of: Id | None = Field(description="The log that this run makes up for.")
+    scheduled_for: Instant | None = Field(
+        description="The slot: when the schedule fired. Of a manual run, when it was asked for, or what its "
+        "`retry_of` was for."
+    )
     finished_at: Instant | None
     duration_ms: int | None = Field(examples=[182])
     lateness_ms: int | None = Field(description="From the slot to the first attempt.", examples=[340])
@@ -201,6 +207,23 @@ class TaskLogList(_Answer):
     skip: int = Field(examples=[0])
     limit: int = Field(examples=[100])
     next_page_token: NextPageToken
+
+
+class TestedCall(_Answer):
+    """What came of the one call of a test."""
+
+    status: Literal["success", "failed"]
+    http_status: int | None = Field(examples=[200])
+    duration_ms: int = Field(examples=[182])
+    error: str | None = Field(description="Kind of failure, as in a task log.", examples=[None])
+    message: str = Field(examples=["The webhook answered HTTP 200 OK."])
+    response_excerpt: str | None = Field(
+        description="Beginning of the webhook's answer, at most 2 KiB.", examples=["ok"]
+    )
+    response_headers: dict[str, str] = Field(
+        description="Headers of the answer, the first 8 KiB of them.",
+        examples=[{"Content-Type": "text/plain"}],
+    )
 
 
 class Done(_Answer):

@@ -14,4 +14,4 @@ def test_autogenerate_finds_no_difference_after_an_upgrade(engine: Engine) -> No
 
 
 def test_an_upgrade_of_a_current_schema_changes_nothing(database_url: str) -> None:
-    assert upgrade(database_url) == upgrade(database_url) == "0002"
+    assert upgrade(database_url) == upgrade(database_url) == "0003"
