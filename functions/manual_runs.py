@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from db.claiming import Claimed
 from db.engine import Connection, Engine, transaction
@@ -15,6 +15,7 @@ from domain.task import MAX_TIMEOUT_SECONDS, TaskDefinition, TaskStatus
 from functions import bootstrap
 from functions.delivery import Deliveries
 from functions.egress import Egress
+from functions.idempotency import RunOnce
 from functions.tick import SPARE_SECONDS, STOP_SECONDS, Limits, Tick
 from functions.transfer import FinishedCall
 from functions.webhook import call_of
@@ -25,21 +26,25 @@ LIMITS = Limits(
 """One call, and for as long the database may be away when its result is there."""
 
 
-def run_task(task_id: UUID) -> TaskLog:
+def run_task(task_id: UUID, once: RunOnce) -> TaskLog:
     """Begin a manual run and make its first attempt; its log after that. Raises NotFound."""
-    return begun(partial(begin_run, task_id=task_id))
+    return begun(partial(begin_run, task_id=task_id), once)
 
 
-def retry_log(log_id: UUID) -> TaskLog:
+def retry_log(log_id: UUID, once: RunOnce) -> TaskLog:
     """The same for the run of a log, once more. Raises NotFound, and Conflict while that is under way."""
-    return begun(partial(begin_retry, log_id=log_id))
+    return begun(partial(begin_retry, log_id=log_id), once)
 
 
-def begun(begin: Callable[..., Claimed]) -> TaskLog:
-    engine, run_id = bootstrap.database(), uuid4()
-    attempt(engine, bootstrap.egress(), partial(begin, run_id=run_id), is_stopping=bootstrap.is_stopping)
+def begun(begin: Callable[..., Claimed], once: RunOnce) -> TaskLog:
+    engine = bootstrap.database()
+
+    def begin_once(connection: Connection) -> Claimed:
+        return Claimed() if once.is_begun(connection) else begin(connection, run_id=once.run_id)
+
+    attempt(engine, bootstrap.egress(), begin_once, is_stopping=bootstrap.is_stopping)
     with transaction(engine) as connection:
-        return get_task_log(connection, run_id)
+        return get_task_log(connection, once.run_id)
 
 
 def attempt(

@@ -60,11 +60,11 @@ from functions.fields import (
 )
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
-class Task(_Answer):
+class Task(Answer):
     """A task: what its user defined, and how it is doing."""
 
     id: Id
@@ -127,7 +127,7 @@ NextPageToken = Annotated[
 ]
 
 
-class TaskList(_Answer):
+class TaskList(Answer):
     """A page of tasks."""
 
     tasks: list[Task]
@@ -148,7 +148,7 @@ def masked(answer: BaseModel) -> BaseModel:
             return answer
 
 
-class Attempt(_Answer):
+class Attempt(Answer):
     """One HTTP call of a run."""
 
     number: int = Field(examples=[1])
@@ -166,7 +166,7 @@ class Attempt(_Answer):
     retry_at: Instant | None = None
 
 
-class TaskLog(_Answer):
+class TaskLog(Answer):
     """The record of a run, from its claim to its end."""
 
     id: Id
@@ -199,7 +199,7 @@ class TaskLog(_Answer):
     missed_count: int | None = Field(description="How many they are.", examples=[None])
 
 
-class TaskLogList(_Answer):
+class TaskLogList(Answer):
     """A page of task logs."""
 
     task_logs: list[TaskLog]
@@ -209,30 +209,13 @@ class TaskLogList(_Answer):
     next_page_token: NextPageToken
 
 
-class TestedCall(_Answer):
-    """What came of the one call of a test."""
-
-    status: Literal["success", "failed"]
-    http_status: int | None = Field(examples=[200])
-    duration_ms: int = Field(examples=[182])
-    error: str | None = Field(description="Kind of failure, as in a task log.", examples=[None])
-    message: str = Field(examples=["The webhook answered HTTP 200 OK."])
-    response_excerpt: str | None = Field(
-        description="Beginning of the webhook's answer, at most 2 KiB.", examples=["ok"]
-    )
-    response_headers: dict[str, str] = Field(
-        description="Headers of the answer, the first 8 KiB of them.",
-        examples=[{"Content-Type": "text/plain"}],
-    )
-
-
-class Done(_Answer):
+class Done(Answer):
     """What was done, for people."""
 
     message: str = Field(examples=["The task was deleted."])
 
 
-class Health(_Answer):
+class Health(Answer):
     """Whether Insignia can work: `tick` is `pending` before the first tick and `late` when one is overdue."""
 
     status: Literal["healthy"]
@@ -243,7 +226,7 @@ class Health(_Answer):
     tick: Literal["ok", "pending", "late"]
 
 
-class TickSummary(_Answer):
+class TickSummary(Answer):
     """What a tick did: started = succeeded + failed + retrying + throttled + cancelled + late + unsettled."""
 
     due: int = Field(description="What was due at its start: slots, retries, and runs whose process died.")
@@ -265,20 +248,20 @@ class TickSummary(_Answer):
     duration_seconds: float
 
 
-class Migration(_Answer):
+class Migration(Answer):
     """What a migration came to."""
 
     schema_revision: str
 
 
-class ProblemFault(_Answer):
+class ProblemFault(Answer):
     """One thing that is wrong in a request."""
 
     pointer: str = Field(description="JSON pointer into the body or the parameters.", examples=["/schedule"])
     detail: str = Field(examples=["Schedule '61 * * * *': minute 61 is out of range; use 0 to 59."])
 
 
-class Problem(_Answer):
+class Problem(Answer):
     """What went wrong and what to do (RFC 9457)."""
 
     type: str = Field(examples=["about:blank"])
@@ -306,7 +289,7 @@ class _Body(BaseModel):
 class _Changes(_Body):
     """A body that names what is to change; read-only fields are ignored, so that get, edit, put works."""
 
-    _whole: ClassVar[type[_Answer]]
+    _whole: ClassVar[type[Answer]]
 
     @model_validator(mode="before")
     @classmethod

@@ -9,6 +9,7 @@ from db.engine import Connection, transaction
 from domain.run import RunStatus
 from functions import manual_runs
 from functions.bootstrap import database
+from functions.idempotency import RunOnce
 from functions.list_queries import TaskLogQuery, TaskLogsOfTaskQuery, page_of
 from functions.paging import next_page_token
 from functions.routing import Routes
@@ -91,7 +92,7 @@ def delete_task_log(task_log_id: UUID) -> Done:
 @routes.add(
     "POST", "/task-logs/{task_log_id}/retry", status=202, location="/task-logs/{id}", errors={409: Problem}
 )
-def retry_task_log(task_log_id: UUID) -> TaskLog:
+def retry_task_log(task_log_id: UUID, once: RunOnce) -> TaskLog:
     """Run what a task log tells of once more, whatever became of it.
 
     The answer is the log of a new run (source `manual`), with the same `scheduled_for` and with this log as its
@@ -99,7 +100,7 @@ def retry_task_log(task_log_id: UUID) -> TaskLog:
     now. A log that was recorded over the API counts as scheduled for its execution time, one that stands for
     several slots is run once. 409 while its run, or another retry of it, is under way.
     """
-    return TaskLog.model_validate(manual_runs.retry_log(task_log_id))
+    return TaskLog.model_validate(manual_runs.retry_log(task_log_id, once))
 
 
 def page_of_logs(query: TaskLogsOfTaskQuery, task_id: UUID | None) -> TaskLogList:
