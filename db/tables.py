@@ -190,6 +190,13 @@ task_logs = Table(
         text("id DESC"),
         postgresql_where=text("status IN ('failed', 'cancelled', 'missed', 'skipped')"),
     ),
+    Index(
+        "task_logs_unscheduled_newest",
+        "source",
+        text("created_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("source IN ('manual', 'api')"),
+    ),
     comment="One row per run, from its claim to its end, and what was stored over the API.",
 )
 

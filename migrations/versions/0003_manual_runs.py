@@ -1,4 +1,4 @@
-"""Manual runs: a third source of task logs, and the log that a run repeats.
+"""Manual runs: a third source of task logs, the log that a run repeats, and an index on what no schedule made.
 
 Revision: 0003, after 0002. The code of 0002 runs on it: it writes the two sources it knows, and no repetitions.
 """
@@ -25,3 +25,10 @@ def upgrade() -> None:
         ("only_manual_retries", "retry_of IS NULL OR source = 'manual'"),
     ):
         op.create_check_constraint(op.f(f"task_logs_{name}"), "task_logs", condition)
+    op.create_index(
+        "task_logs_unscheduled_newest",
+        "task_logs",
+        ["source", sa.literal_column("created_at DESC"), sa.literal_column("id DESC")],
+        unique=False,
+        postgresql_where=sa.text("source IN ('manual', 'api')"),
+    )
