@@ -38,13 +38,14 @@ def retry_log(log_id: UUID, once: RunOnce) -> TaskLog:
 
 def begun(begin: Callable[..., Claimed], once: RunOnce) -> TaskLog:
     engine = bootstrap.database()
-
-    def begin_once(connection: Connection) -> Claimed:
-        return Claimed() if once.is_begun(connection) else begin(connection, run_id=once.run_id)
-
-    attempt(engine, bootstrap.egress(), begin_once, is_stopping=bootstrap.is_stopping)
+    attempt(engine, bootstrap.egress(), partial(begin_once, begin, once), is_stopping=bootstrap.is_stopping)
     with transaction(engine) as connection:
         return get_task_log(connection, once.run_id)
+
+
+def begin_once(begin: Callable[..., Claimed], once: RunOnce, connection: Connection) -> Claimed:
+    """What `begin` claims, unless a request with the same key has begun it before."""
+    return Claimed() if once.is_begun(connection) else begin(connection, run_id=once.run_id)
 
 
 def attempt(
