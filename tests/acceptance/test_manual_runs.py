@@ -1,16 +1,14 @@
 """Runs that a user asks for over HTTP: now, once more, and as a test of a task that is not stored."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from tests.acceptance.conftest import Database
-from tests.acceptance.server import NOWHERE, Api, Json, Server, assert_problem, pointers, task_body
+from tests.acceptance.server import NOWHERE, Api, Json, assert_problem, pointers, task_body
 from tests.receiver import Answer, Received, Receiver
 
 KEY = {"Idempotency-Key": "b4c4c8a4-4a5f-4f0c-9d0f-3d5f0a9c1f52"}
@@ -277,45 +275,6 @@ def test_what_could_not_be_stored_is_not_called(
     assert receiver.connections == 0
 
 
-@pytest.fixture(scope="module")
-def guarded(server_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API as it is deployed: without leave to call this machine."""
-    directory: Path = tmp_path_factory.mktemp("guarded")
-    server = Server(directory, {"DATABASE_URL": server_database, "K_SERVICE": "insignia"}, "api")
-    try:
-        server.wait_until_ready()
-        yield Api(server.url)
-    finally:
-        code = server.stop()
-    assert code == 0
-
-
-REFUSED_HOSTS = [
-    *("127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "0.0.0.0"),
-    *("[::1]", "[::]", "127.0.0.1.", "LOCALHOST.", "metadata.google.internal"),
-]
-
-
-@pytest.mark.parametrize("host", REFUSED_HOSTS)
-@pytest.mark.usefixtures("empty")
-def test_no_way_to_write_a_refused_address_gets_a_test_or_a_run_dialled(guarded: Api, host: str) -> None:
-    """Refused by its form, or when it would be dialled; the receiver would see any connection to this machine."""
-    with Receiver() as receiver:
-        port = receiver.url.split(":")[2].split("/")[0]
-        body = task_body(webhook_url=f"http://{host}:{port}/hook", max_retry=0)
-        tested = guarded("POST", "/tasks/test", json=body)
-        created = guarded("POST", "/tasks/", json=body)
-        if created.status_code == 201:
-            assert tested.status_code == 200
-            logs = [tested.json(), run(guarded, created.json())]
-            assert {(log["status"], log["error"]) for log in logs} == {("failed", "blocked")}
-        else:
-            assert_problem(created, 422, "INVALID_WEBHOOK_URL")
-            assert_problem(tested, 422, "INVALID_WEBHOOK_URL")
-    assert receiver.connections == 0
-
-
-@pytest.mark.usefixtures("empty")
 def test_a_redirect_to_a_refused_address_is_not_followed(api: Api) -> None:
     with Receiver() as hidden:
         with Receiver(lambda _: (302, b"", {"Location": hidden.url})) as receiver:
