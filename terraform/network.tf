@@ -6,7 +6,7 @@ locals {
 
   # Functions that call webhooks leave by the NAT; the others enter the VPC only to reach the database.
   functions_in_network = !local.has_network ? {} : {
-    for f in keys(local.functions) : f => local.has_egress_addresses && contains(["api", "tasks", "tick"], f) ? "VPC_EGRESS_ALL_TRAFFIC" : "VPC_EGRESS_PRIVATE_RANGES_ONLY"
+    for f in keys(local.functions) : f => local.has_egress_addresses && contains(["api", "tasks", "task_logs", "tick"], f) ? "VPC_EGRESS_ALL_TRAFFIC" : "VPC_EGRESS_PRIVATE_RANGES_ONLY"
   }
 }
 
