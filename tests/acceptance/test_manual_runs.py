@@ -23,7 +23,7 @@ def retry(api: Api, log: Json) -> Json:
     return api.ok("POST", f"/task-logs/{log['id']}/retry", status=202)
 
 
-def tested(api: Api, **fields: Any) -> Json:
+def call_once(api: Api, **fields: Any) -> Json:
     return api.ok("POST", "/tasks/test", json=task_body(**fields))
 
 
@@ -189,7 +189,7 @@ def test_no_connection_to_the_database_is_held_during_a_call(api: Api) -> None:
 def test_a_test_calls_once_tells_what_came_back_and_stores_nothing(api: Api, database: Database) -> None:
     headers = {"X-Limit": "9", "Content-Type": "text/plain"}
     with Receiver(lambda _: (418, b"short and stout", headers)) as receiver:
-        answer = tested(
+        answer = call_once(
             api,
             webhook_url=receiver.url,
             payload={"a": 1},
@@ -212,7 +212,7 @@ def test_a_test_calls_once_tells_what_came_back_and_stores_nothing(api: Api, dat
 
 def test_a_test_succeeds_by_the_statuses_of_the_task(api: Api) -> None:
     with Receiver(lambda _: (304, b"")) as receiver:
-        answer = tested(api, webhook_url=receiver.url, success_statuses="304", method="GET")
+        answer = call_once(api, webhook_url=receiver.url, success_statuses="304", method="GET")
     assert (answer["status"], answer["error"], answer["message"]) == (
         *("success", None, "The webhook answered HTTP 304 Not Modified."),
     )
@@ -227,7 +227,7 @@ def test_a_test_keeps_the_deadline_of_the_task(api: Api) -> None:
 
     with Receiver(wait) as receiver:
         try:
-            answer = tested(api, webhook_url=receiver.url, timeout_seconds=1)
+            answer = call_once(api, webhook_url=receiver.url, timeout_seconds=1)
         finally:
             may_answer.set()
     assert (answer["status"], answer["error"], answer["http_status"]) == ("failed", "timeout", None)
@@ -239,7 +239,7 @@ def test_a_test_keeps_the_deadline_of_the_task(api: Api) -> None:
 def test_only_the_beginning_of_an_answer_is_told(api: Api) -> None:
     headers = {f"X-{number}": "v" * 1_000 for number in range(20)}
     with Receiver(lambda _: (200, b"\xff\0<" + b"x" * 100_000, headers)) as receiver:
-        answer = tested(api, webhook_url=receiver.url)
+        answer = call_once(api, webhook_url=receiver.url)
     assert len(answer["response_excerpt"]) == 2_048
     assert "\0" not in answer["response_excerpt"]
     assert 4 <= len(answer["response_headers"]) <= 12
@@ -248,7 +248,7 @@ def test_only_the_beginning_of_an_answer_is_told(api: Api) -> None:
 def test_a_header_that_comes_twice_is_told_as_one(api: Api) -> None:
     """It is one by RFC 9110, but for cookies, which nobody here reads."""
     with Receiver(lambda _: (200, b"", {"X-A": "1", "x-a": "2"})) as receiver:
-        assert tested(api, webhook_url=receiver.url)["response_headers"]["X-A"] == "1, 2"
+        assert call_once(api, webhook_url=receiver.url)["response_headers"]["X-A"] == "1, 2"
 
 
 @pytest.mark.parametrize(
@@ -275,11 +275,11 @@ def test_what_could_not_be_stored_is_not_called(
 def test_a_redirect_to_a_refused_address_is_not_followed(api: Api) -> None:
     with Receiver() as hidden:
         with Receiver(lambda _: (302, b"", {"Location": hidden.url})) as receiver:
-            answer = tested(api, webhook_url=receiver.url)
+            answer = call_once(api, webhook_url=receiver.url)
         assert (answer["status"], answer["http_status"]) == ("failed", 302)
         assert hidden.connections == 0
 
 
 def test_nobody_listens(api: Api) -> None:
-    answer = tested(api, webhook_url=NOWHERE)
+    answer = call_once(api, webhook_url=NOWHERE)
     assert (answer["status"], answer["error"], answer["http_status"]) == ("failed", "connect", None)
