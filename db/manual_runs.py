@@ -28,9 +28,15 @@ FROM task_state WHERE task_id = :task_id
 BEGIN_RUN = text("""
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
-), throttle AS (
-    SELECT (SELECT available_at FROM throttled_destinations
-        WHERE destination = :destination AND available_at > clock.now) AS until FROM clock
+), place AS (
+    SELECT
+        (SELECT available_at FROM throttled_destinations
+         WHERE destination = :destination AND available_at > clock.now) AS throttled_until,
+        (SELECT count(*) FROM task_logs l JOIN task_state s USING (task_id)
+         WHERE l.status = 'running' AND s.destination = :destination) >= :per_destination AS is_full
+    FROM clock
+), put_off AS (
+    SELECT throttled_until, coalesce(throttled_until, CASE WHEN is_full THEN now END) AS until FROM place, clock
 )
 INSERT INTO task_logs (
     id, task_id, source, retry_of, revision, created_at, scheduled_for, execution_time,
@@ -43,26 +49,32 @@ SELECT
     CASE WHEN until IS NULL THEN CAST(:lease_id AS uuid) END,
     CASE WHEN until IS NULL THEN jsonb_build_array(
         jsonb_build_object('number', 1, 'started_at', now, 'lease_id', CAST(:lease_id AS uuid))) ELSE '[]' END,
-    'Put off: its destination asked to be left alone. Next attempt in '
-        || ceil(extract(epoch FROM until - now)) || ' s.',
+    CASE
+        WHEN throttled_until IS NOT NULL THEN 'Put off: its destination asked to be left alone. Next attempt in '
+            || ceil(extract(epoch FROM until - now)) || ' s.'
+        WHEN until IS NOT NULL THEN 'Put off: its destination has as many calls as it may have '
+            '(DESTINATION_CONCURRENCY). The next tick makes the attempt.'
+    END,
     0, 0, 0
-FROM clock, throttle
+FROM clock, put_off
 RETURNING json_build_object(
     'id', id, 'lease_id', lease_id, 'task_id', task_id, 'scheduled_for', scheduled_for,
     'started_at', execution_time, 'number', 1, 'lost_leases', 0, 'throttles', 0)
 """)
 
 
-def begin_run(connection: Connection, *, run_id: UUID, task_id: UUID) -> Claimed:
+def begin_run(connection: Connection, *, run_id: UUID, task_id: UUID, per_destination: int) -> Claimed:
     """Begin a run of the task as it is defined now, whatever its status; raises NotFound.
 
-    A run whose destination has asked to be left alone waits for that as a retry does, and is not in the result.
+    A run whose destination has asked to be left alone, or has `per_destination` calls under way, of whomever,
+    waits as a retry does, and is not in the result.
     """
     lock_task(connection, task_id)
-    return begin(connection, run_id, task_id, {"scheduled_for": None, "retry_of": None})
+    origin = {"scheduled_for": None, "retry_of": None}
+    return begin(connection, run_id, task_id, origin | {"per_destination": per_destination})
 
 
-def begin_retry(connection: Connection, *, run_id: UUID, log_id: UUID) -> Claimed:
+def begin_retry(connection: Connection, *, run_id: UUID, log_id: UUID, per_destination: int) -> Claimed:
     """Begin a run that makes up for that of a log, for the same instant, by the task as it is defined now.
 
     Raises NotFound, and Conflict while the log's run, or another that makes up for it, is under way. Of a log
@@ -80,7 +92,8 @@ def begin_retry(connection: Connection, *, run_id: UUID, log_id: UUID) -> Claime
     if (live_id := connection.execute(live.limit(1)).scalar_one_or_none()) is not None:
         raise Conflict(f"The run {live_id} is under way; retry after it has ended.")
     instant = log.scheduled_for or log.execution_time
-    return begin(connection, run_id, task_id, {"scheduled_for": instant, "retry_of": log_id})
+    origin = {"scheduled_for": instant, "retry_of": log_id}
+    return begin(connection, run_id, task_id, origin | {"per_destination": per_destination})
 
 
 def lock_task(connection: Connection, task_id: UUID) -> None:
@@ -90,11 +103,11 @@ def lock_task(connection: Connection, task_id: UUID) -> None:
         raise no_such_task(task_id)
 
 
-def begin(connection: Connection, run_id: UUID, task_id: UUID, origin: Mapping[str, Any]) -> Claimed:
+def begin(connection: Connection, run_id: UUID, task_id: UUID, values: Mapping[str, Any]) -> Claimed:
     state = connection.execute(READ_STATE, {"task_id": task_id}).scalar_one()
     (definition,) = read_definitions(connection, [state]).values()
     lease = {"lease_id": uuid4(), "lease_seconds": definition["timeout_seconds"] + LEASE_MARGIN_SECONDS}
-    run = connection.execute(BEGIN_RUN, {**state, **lease, **origin, "run_id": run_id}).scalar_one()
+    run = connection.execute(BEGIN_RUN, {**state, **lease, **values, "run_id": run_id}).scalar_one()
     if run["lease_id"] is None:
         return Claimed()
     return Claimed(runs=[claimed_run(state | run, definition)], taken=1)

@@ -38,6 +38,7 @@ def retry_log(log_id: UUID, once: RunOnce) -> TaskLog:
 
 def begun(begin: Callable[..., Claimed], once: RunOnce) -> TaskLog:
     engine = bootstrap.database()
+    begin = partial(begin, per_destination=bootstrap.settings().destination_concurrency)
     attempt(engine, bootstrap.egress(), partial(begin_once, begin, once), is_stopping=bootstrap.is_stopping)
     with transaction(engine) as connection:
         return get_task_log(connection, once.run_id)

@@ -91,8 +91,8 @@ def run_task(task_id: UUID, once: RunOnce) -> TaskLog:
 
     The answer is the log of this run (source `manual`) after its first attempt; if that has failed, later ticks
     retry it. The run changes no counter, no status and no next run of the task. If its destination has asked
-    to be left alone (Retry-After), the first attempt waits for that. A repeated Idempotency-Key starts no second
-    run: it is answered with the log of the first one, as it is by then.
+    to be left alone (Retry-After), or has as many calls as it may have, the first attempt is left to a tick. A
+    repeated Idempotency-Key starts no second run: it is answered with the log of the first one, as it is by then.
     """
     return TaskLog.model_validate(manual_runs.run_task(task_id, once))
 

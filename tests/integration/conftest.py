@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from ipaddress import ip_network
 from typing import Any
 from uuid import UUID, uuid4
@@ -96,26 +97,23 @@ class Insignia:
         now: datetime = self.execute("SELECT clock_timestamp()").scalar_one()
         return now
 
-    def run(self, task_id: UUID) -> TaskLog:
+    def run(self, task_id: UUID, per_destination: int = 64) -> TaskLog:
         """A manual run up to its first attempt."""
         run_id = uuid4()
-        attempt(
-            self.engine, LOOPBACK, lambda connection: begin_run(connection, run_id=run_id, task_id=task_id)
-        )
+        begin = partial(begin_run, run_id=run_id, task_id=task_id, per_destination=per_destination)
+        attempt(self.engine, LOOPBACK, begin)
         return self.log(run_id)
 
     def retry(self, log_id: UUID) -> TaskLog:
         run_id = uuid4()
-        attempt(
-            self.engine, LOOPBACK, lambda connection: begin_retry(connection, run_id=run_id, log_id=log_id)
-        )
+        attempt(self.engine, LOOPBACK, partial(begin_retry, run_id=run_id, log_id=log_id, per_destination=64))
         return self.log(run_id)
 
     def begin_run(self, task_id: UUID) -> UUID:
         """A manual run whose process dies before its call."""
         run_id = uuid4()
         with transaction(self.engine) as connection:
-            begin_run(connection, run_id=run_id, task_id=task_id)
+            begin_run(connection, run_id=run_id, task_id=task_id, per_destination=64)
         return run_id
 
     def log(self, log_id: UUID) -> TaskLog:

@@ -166,6 +166,24 @@ def test_a_destination_that_asked_to_be_left_alone_is_left_alone(insignia: Insig
     assert insignia.log(second.id).retry_count == 0
 
 
+def test_a_destination_with_as_many_calls_as_it_may_have_gets_no_more(insignia: Insignia) -> None:
+    """Whoever makes them: here a slot and a manual run are under way, of two tasks with one destination."""
+    with Receiver() as receiver:
+        task = insignia.create_due(receiver.url)
+        insignia.claim()
+        other = insignia.create(receiver.url)
+        insignia.begin_run(other.id)
+        log = insignia.run(other.id, per_destination=2)
+        assert (log.status, log.attempts, receiver.requests) == (RunStatus.RETRYING, [], [])
+        assert log.message == (
+            "Put off: its destination has as many calls as it may have (DESTINATION_CONCURRENCY). "
+            "The next tick makes the attempt."
+        )
+        assert insignia.run(task.id, per_destination=3).status is RunStatus.SUCCESS
+        assert insignia.tick().succeeded == 1
+    assert insignia.log(log.id).status is RunStatus.SUCCESS
+
+
 def test_a_task_that_cannot_be_called_fails_its_run_alone(insignia: Insignia) -> None:
     task = insignia.create("http://127.0.0.1:9/hook")
     insignia.execute("UPDATE tasks SET success_statuses = 'none'")
@@ -243,7 +261,7 @@ def test_of_retries_at_the_same_time_one_is_made(insignia: Insignia) -> None:
         run_id = uuid4()
         try:
             with transaction(insignia.engine) as connection:
-                begin_retry(connection, run_id=run_id, log_id=log.id)
+                begin_retry(connection, run_id=run_id, log_id=log.id, per_destination=64)
         except Conflict:
             return None
         return run_id
