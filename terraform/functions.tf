@@ -15,6 +15,7 @@ locals {
       },
       contains(local.reads_scheduler, f) ? { SCHEDULER_JOB = local.scheduler_job } : {},
       contains(["api", "tasks", "task_logs", "tick"], f) && length(var.egress_allow) > 0 ? { EGRESS_ALLOW = join(",", var.egress_allow) } : {},
+      contains(["api", "tasks", "task_logs"], f) ? { DESTINATION_CONCURRENCY = tostring(var.destination_concurrency) } : {},
       contains(var.http_functions, f) && length(var.cors_origins) > 0 ? { CORS_ORIGINS = join(",", var.cors_origins) } : {},
       f != "migrate" ? {} : { DATABASE_APP_USERS = join(",", [for other, user in local.database_users : user if other != "migrate"]) },
     )
