@@ -18,12 +18,14 @@ from functions import bootstrap
 from functions import docs as _docs
 from functions import health as _health
 from functions import migrate as _migrate
+from functions import schedules as _schedules
+from functions import stats as _stats
 from functions import task_logs as _task_logs
 from functions import tasks as _tasks
 from functions import tick as _tick
 from functions.routing import framework_problem, http_function
 
-documented = [*_tasks.routes, *_task_logs.routes, *_health.routes]
+documented = [*_tasks.routes, *_task_logs.routes, *_schedules.routes, *_stats.routes, *_health.routes]
 _api = [*documented, *_docs.routes(documented)]
 
 api = http_function(_api)

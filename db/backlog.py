@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from db.claiming import MAY_RUN
 from domain.run import MAX_LOST_LEASES
 
-END_RUNS = text("""
+END_RUNS = text(f"""
 WITH doomed AS MATERIALIZED (
-    SELECT l.id, l.status = 'running' AND s.status = 'active' AS is_lost
+    SELECT l.id, l.status = 'running' AND {MAY_RUN} AS is_lost
     FROM task_logs l JOIN task_state s USING (task_id)
-    WHERE (l.status = 'retrying' AND s.status <> 'active')
+    WHERE (l.status = 'retrying' AND NOT {MAY_RUN})
        OR (l.status = 'running' AND l.available_at <= statement_timestamp()
-           AND (s.status <> 'active' OR l.lost_leases + 1 >= :max_lost_leases))
+           AND (NOT {MAY_RUN} OR l.lost_leases + 1 >= :max_lost_leases))
     FOR UPDATE SKIP LOCKED
 ), ended AS (
     UPDATE task_logs l SET
@@ -22,15 +23,15 @@ WITH doomed AS MATERIALIZED (
             THEN 'Failed: its process died during the call ' || l.lost_leases + 1 || ' times.'
             ELSE 'Cancelled: the task became inactive.' END,
         attempts = CASE WHEN l.status = 'running'
-            THEN jsonb_set(l.attempts, '{-1,outcome}', '"unknown"') ELSE l.attempts END,
+            THEN jsonb_set(l.attempts, '{{-1,outcome}}', '"unknown"') ELSE l.attempts END,
         lost_leases = l.lost_leases + (l.status = 'running')::int,
         finished_at = clock_timestamp(),
         available_at = NULL
     FROM doomed WHERE l.id = doomed.id
-    RETURNING l.task_id, l.status, l.execution_time
+    RETURNING l.task_id, l.source, l.status, l.execution_time
 ), last_lost AS (
     SELECT DISTINCT ON (task_id) task_id, execution_time FROM ended
-    WHERE status = 'failed' ORDER BY task_id, execution_time DESC
+    WHERE status = 'failed' AND source = 'schedule' ORDER BY task_id, execution_time DESC
 ), told AS (
     UPDATE task_state s SET last_status = 'failed', last_run_at = execution_time
     FROM last_lost WHERE s.task_id = last_lost.task_id
@@ -68,14 +69,14 @@ FROM (
 ) slots
 """)
 
-READ_NEXT = text("""
+READ_NEXT = text(f"""
 SELECT extract(epoch FROM (
     SELECT min(next_run_at) FROM task_state WHERE status = 'active'
 ) - clock_timestamp())::float8, extract(epoch FROM (
     SELECT min(retry_at) FROM task_logs l JOIN task_state s USING (task_id)
         LEFT JOIN throttled_destinations t USING (destination),
         LATERAL (SELECT greatest(l.available_at, t.available_at) AS retry_at) retry
-    WHERE l.status = 'retrying' AND s.status = 'active'
+    WHERE l.status = 'retrying' AND {MAY_RUN}
       AND retry_at + make_interval(secs => timeout_seconds)
           <= statement_timestamp() + make_interval(secs => :seconds_left)
 ) - clock_timestamp())::float8

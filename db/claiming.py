@@ -19,11 +19,14 @@ from domain.run import ClaimedRun
 from domain.slots import Timing
 from domain.task import Method
 
-MAY_BE_CLAIMED = """
-        status = 'active' AND timeout_seconds <= :max_timeout_seconds AND destination <> ALL (:full)
+MAY_BE_CALLED = """
+        timeout_seconds <= :max_timeout_seconds AND destination <> ALL (:full)
         AND NOT EXISTS (
             SELECT FROM throttled_destinations t
             WHERE t.destination = s.destination AND t.available_at > statement_timestamp())"""
+
+MAY_RUN = "(s.status = 'active' OR l.source = 'manual')"
+"""A run `l` of a task `s`: only manual runs are made of tasks that are not active."""
 
 READ_DEFINITIONS = text("""
 SELECT coalesce(json_object_agg(id, definition), '{}') FROM (

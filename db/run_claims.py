@@ -5,14 +5,14 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, text
 
-from db.claiming import MAY_BE_CLAIMED, Claimed, Room, claimed_run, read_definitions
+from db.claiming import MAY_BE_CALLED, MAY_RUN, Claimed, Room, claimed_run, read_definitions
 from db.engine import compact_json
 from domain.run import LEASE_MARGIN_SECONDS, MAX_LOST_LEASES, ClaimedRun
 
 IS_DUE = f"""
         status IN ('running', 'retrying') AND available_at <= statement_timestamp()
         AND id <> ALL (CAST(:held AS uuid[]))
-        AND EXISTS (SELECT FROM task_state s WHERE s.task_id = l.task_id AND {MAY_BE_CLAIMED})"""
+        AND EXISTS (SELECT FROM task_state s WHERE s.task_id = l.task_id AND {MAY_RUN} AND {MAY_BE_CALLED})"""
 
 LOCK_DUE_RUNS = text(f"""
 WITH last_chance AS MATERIALIZED (
@@ -21,18 +21,19 @@ WITH last_chance AS MATERIALIZED (
     ORDER BY available_at LIMIT 1
     FOR UPDATE SKIP LOCKED
 ), run AS MATERIALIZED (
-    SELECT id, task_id FROM task_logs l
+    SELECT id, task_id, source FROM task_logs l
     WHERE {IS_DUE} AND (lost_leases + (status = 'running')::int < :max_lost_leases - 1
         OR id = (SELECT id FROM last_chance))
     ORDER BY available_at LIMIT :limit
     FOR UPDATE SKIP LOCKED
 ), task AS MATERIALIZED (
-    SELECT task_id, destination FROM task_state s
-    WHERE task_id IN (SELECT task_id FROM run) AND {MAY_BE_CLAIMED}
+    SELECT task_id, destination, status FROM task_state s
+    WHERE task_id IN (SELECT task_id FROM run) AND {MAY_BE_CALLED}
     FOR UPDATE SKIP LOCKED
 )
-SELECT coalesce(json_agg(json_build_object('run_id', id, 'task_id', task_id, 'destination', destination)), '[]')
-FROM run JOIN task USING (task_id)
+SELECT coalesce(json_agg(json_build_object(
+    'run_id', l.id, 'task_id', task_id, 'destination', s.destination)), '[]')
+FROM run l JOIN task s USING (task_id) WHERE {MAY_RUN}
 """)
 
 CONTINUE_RUNS = text("""

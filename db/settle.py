@@ -42,16 +42,17 @@ SETTLE = text(
     WHERE task_id IN (SELECT task_id FROM result)
     FOR UPDATE SKIP LOCKED
 ), run AS MATERIALIZED (
-    SELECT l.id FROM task_logs l JOIN result ON l.id = result.run_id JOIN task ON l.task_id = task.task_id
+    SELECT l.id, task.status = 'active' OR l.source = 'manual' AS may_run
+    FROM task_logs l JOIN result ON l.id = result.run_id JOIN task ON l.task_id = task.task_id
     WHERE l.status = 'running' AND l.lease_id = result.lease_id
     FOR UPDATE OF l SKIP LOCKED
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), next AS (
     SELECT run.id, result.*, task.revision, clock.now,
-        CASE WHEN result.status = 'retrying' AND task.status <> 'active' THEN 'cancelled'
+        CASE WHEN result.status = 'retrying' AND NOT may_run THEN 'cancelled'
              ELSE result.status END AS next_status,
-        CASE WHEN result.status = 'retrying' AND task.status = 'active'
+        CASE WHEN result.status = 'retrying' AND may_run
              THEN clock.now + make_interval(secs => result.delay_seconds) END AS retry_at
     FROM run JOIN result ON result.run_id = run.id JOIN task USING (task_id), clock
 ), settled AS (
@@ -70,10 +71,11 @@ SETTLE = text(
             'outcome', outcome, 'http_status', next.http_status, 'error', next.error,
             'message', attempt_message, 'duration_ms', next.duration_ms, 'retry_at', retry_at)))
     FROM next WHERE l.id = next.id
-    RETURNING l.id, l.task_id, l.status, l.execution_time, position, reason, deactivate_after,
+    RETURNING l.id, l.task_id, l.source, l.status, l.execution_time, position, reason, deactivate_after,
         counts AND l.revision = next.revision AS counts, is_gone AND l.revision = next.revision AS is_gone
 ), last_success AS (
-    SELECT task_id, max(position) AS position FROM settled WHERE status = 'success' GROUP BY task_id
+    SELECT task_id, max(position) AS position FROM settled
+    WHERE status = 'success' AND source = 'schedule' GROUP BY task_id
 ), folded AS (
     SELECT task_id,
         bool_or(settled.status = 'success') AS succeeded,
@@ -87,7 +89,7 @@ SETTLE = text(
         (array_agg(reason ORDER BY is_gone DESC, settled.position DESC)
             FILTER (WHERE settled.status = 'failed'))[1] AS reason
     FROM settled LEFT JOIN last_success USING (task_id)
-    WHERE settled.status IN ('success', 'failed')
+    WHERE settled.status IN ('success', 'failed') AND settled.source = 'schedule'
     GROUP BY task_id
 ), kept AS (
     SELECT folded.*, task.next_run_at AS slot, task.revision, clock.now, failed.in_a_row AS consecutive_failures,
@@ -168,10 +170,12 @@ WITH ended AS (
         available_at = NULL,
         attempts = jsonb_set(l.attempts, '{-1,outcome}', '"failed"')
     WHERE l.id = :run_id AND l.lease_id = :lease_id AND l.status = 'running'
-    RETURNING l.task_id, l.execution_time
+    RETURNING l.task_id, l.source, l.execution_time
+), told AS (
+    UPDATE task_state s SET last_status = 'failed', last_run_at = execution_time
+    FROM ended WHERE s.task_id = ended.task_id AND source = 'schedule'
 )
-UPDATE task_state s SET last_status = 'failed', last_run_at = execution_time
-FROM ended WHERE s.task_id = ended.task_id
+SELECT count(*) FROM ended
 """)
 
 
@@ -269,7 +273,7 @@ def cancel_with_deactivation(connection: Connection, deactivated: Sequence[Mappi
 def end_unrecordable(connection: Connection, decision: Decision, error: DBAPIError) -> Settlement:
     run = decision.run
     log.error("The result of run %s cannot be recorded: %s", run.id, sqlstate(error))
-    ended = connection.execute(END_UNRECORDABLE, {"run_id": run.id, "lease_id": run.lease_id}).rowcount
+    ended = connection.execute(END_UNRECORDABLE, {"run_id": run.id, "lease_id": run.lease_id}).scalar_one()
     return Settlement(disposals={run.id: Disposal.FAILED if ended else Disposal.LATE})
 
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Engine, text
 
 from db.backlog import complete_tasks
-from db.claiming import MAY_BE_CLAIMED, Claimed, Room, claimed_run, read_definitions, timing_of
+from db.claiming import MAY_BE_CALLED, Claimed, Room, claimed_run, read_definitions, timing_of
 from db.engine import compact_json, transaction
 from domain.errors import InvalidInput
 from domain.misfire import CatchUp, Stretch, catch_up
@@ -37,7 +37,8 @@ PLANNED_BY = (
 )
 
 IS_DUE = (
-    MAY_BE_CLAIMED
+    "s.status = 'active' AND"
+    + MAY_BE_CALLED
     + """
         AND next_run_at <= statement_timestamp()
         AND NOT (is_catching_up AND EXISTS (

@@ -139,7 +139,8 @@ task_logs = Table(
     Column("missed_to", INSTANT),
     Column("missed_count", Integer),
     Column("created_at", INSTANT, nullable=False),
-    CheckConstraint("source IN ('schedule', 'api')", name="source_known"),
+    Column("retry_of", Uuid, comment="The log that a manual run makes up for."),
+    CheckConstraint("source IN ('schedule', 'manual', 'api')", name="source_known"),
     CheckConstraint(
         "status IN ('running', 'retrying', 'success', 'failed', 'cancelled', 'missed', 'skipped')",
         name="status_known",
@@ -153,7 +154,8 @@ task_logs = Table(
         name="ended_is_finished",
     ),
     CheckConstraint("source <> 'api' OR status IN ('success', 'failed')", name="api_is_ended"),
-    CheckConstraint("source <> 'schedule' OR scheduled_for IS NOT NULL", name="scheduled_has_slot"),
+    CheckConstraint("source = 'api' OR scheduled_for IS NOT NULL", name="scheduled_has_slot"),
+    CheckConstraint("retry_of IS NULL OR source = 'manual'", name="only_manual_retries"),
     CheckConstraint("source = 'api' OR revision IS NOT NULL", name="run_has_revision"),
     CheckConstraint(
         "num_nonnulls(missed_from, missed_to, missed_count) IN (0, 3)"
@@ -187,6 +189,13 @@ task_logs = Table(
         text("created_at DESC"),
         text("id DESC"),
         postgresql_where=text("status IN ('failed', 'cancelled', 'missed', 'skipped')"),
+    ),
+    Index(
+        "task_logs_unscheduled_newest",
+        "source",
+        text("created_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("source IN ('manual', 'api')"),
     ),
     comment="One row per run, from its claim to its end, and what was stored over the API.",
 )

@@ -11,6 +11,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Text,
+    case,
     cast,
     delete,
     exists,
@@ -28,9 +29,16 @@ from domain.run import RunSource, RunStatus, TaskLog, TaskLogOrder
 
 UNDER_WAY = (RunStatus.RUNNING, RunStatus.RETRYING)
 
-LATENESS_MS = cast(
-    func.extract("epoch", task_logs.c.execution_time - task_logs.c.scheduled_for) * 1000, BigInteger
+LATENESS_MS = case(
+    (
+        task_logs.c.source == RunSource.SCHEDULE,
+        cast(
+            func.extract("epoch", task_logs.c.execution_time - task_logs.c.scheduled_for) * 1000, BigInteger
+        ),
+    )
 )
+"""Null but for slots: a manual run is made when somebody asks for it."""
+
 IS_VISIBLE = ~exists().where(deleted_tasks.c.task_id == task_logs.c.task_id)
 """The logs of a deleted task are gone for every reader, also while they wait for their removal."""
 

@@ -31,7 +31,10 @@ class RunStatus(StrEnum):
 
 
 class RunSource(StrEnum):
+    """Who made a run: the schedule, a user by hand, or something else, which a user recorded."""
+
     SCHEDULE = "schedule"
+    MANUAL = "manual"
     API = "api"
 
 
@@ -206,4 +209,5 @@ class TaskLog:
     missed_from: datetime | None
     missed_to: datetime | None
     missed_count: int | None
+    retry_of: UUID | None
     created_at: datetime

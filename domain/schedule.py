@@ -69,9 +69,15 @@ _FIELDS = (_MINUTE, _HOUR, _DAY_OF_MONTH, _MONTH, _DAY_OF_WEEK)
 
 
 @dataclass(frozen=True, slots=True)
-class _Schedule:
-    """`walkers` are templates, one per way in which a day can match: copy them, never advance them."""
+class Schedule:
+    """A parsed schedule; `runs` says what it means.
 
+    `values` are those of the five fields, as numbers, with 'L' for the last day and '1#2' for the second Monday;
+    Sunday is 0. `either_day`: day of month and day of week are both restricted, and either matches.
+    `walkers` are templates, one per way in which a day can match: copy them, never advance them.
+    """
+
+    values: tuple[frozenset[str], ...]
     fixed_times: bool
     either_day: bool
     walkers: tuple["croniter[datetime]", ...]
@@ -79,12 +85,21 @@ class _Schedule:
 
 def validate_schedule(expression: str) -> None:
     """Raise InvalidSchedule unless the expression is of the grammar and fires at least once."""
-    _parse(expression)
+    parse_schedule(expression)
 
 
-def matches_either_day(expression: str) -> bool:
-    """Whether day of month and day of week are both restricted, so that either matches: worth a warning."""
-    return _parse(expression).either_day
+@lru_cache(maxsize=4096)
+def parse_schedule(expression: str) -> Schedule:
+    """The schedule; raises InvalidSchedule as `validate_schedule` does."""
+    if len(expression) > MAX_LENGTH:
+        raise InvalidSchedule(
+            f"Schedule is {len(expression)} characters long; use at most {MAX_LENGTH}, with ranges and steps "
+            "in place of long lists."
+        )
+    try:
+        return _compile(_split(expression))
+    except InvalidSchedule as problem:
+        raise InvalidSchedule(f"Schedule {expression!a}: {problem}.") from None
 
 
 @cache
@@ -111,7 +126,7 @@ def next_run(expression: str, timezone: str, after: datetime) -> datetime | None
 
 def runs(expression: str, timezone: str, after: datetime) -> Iterator[datetime]:
     """All slots strictly after `after` (aware; before 1900 counts as 1900), in UTC, in order, lazily."""
-    schedule, zone = _parse(expression), parse_timezone(timezone)
+    schedule, zone = parse_schedule(expression), parse_timezone(timezone)
     if after.tzinfo is None:
         raise ValueError("after must be an aware datetime")
     if after >= _LATEST:
@@ -130,13 +145,13 @@ def _strictly_increasing(instants: Iterator[datetime], after: datetime) -> Itera
             after = instant
 
 
-def _fixed_instants(schedule: _Schedule, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+def _fixed_instants(schedule: Schedule, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
     for wall in _walls(schedule, after.astimezone(zone).replace(tzinfo=None)):
         first, second = _both_passes(wall, zone)
         yield first if first <= second else _end_of_gap(wall, zone, second, first)
 
 
-def _elapsed_instants(schedule: _Schedule, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+def _elapsed_instants(schedule: Schedule, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
     start = after.astimezone(zone).replace(tzinfo=None)
     first, second = _both_passes(start, zone)
     repeated: deque[datetime] = deque()  # second passes, held back until the first passes are over
@@ -168,7 +183,7 @@ def _end_of_gap(wall: datetime, zone: ZoneInfo, before: datetime, behind: dateti
     return behind
 
 
-def _walls(schedule: _Schedule, start: datetime) -> Iterator[datetime]:
+def _walls(schedule: Schedule, start: datetime) -> Iterator[datetime]:
     """Matching local times after `start`, in the order of the calendar, some of them twice; all naive."""
     return heapq.merge(*(_walk(walker, start) for walker in schedule.walkers))
 
@@ -200,19 +215,6 @@ def _likely_timezone(name: str) -> str | None:
     return places[close[0]] if close else None
 
 
-@lru_cache(maxsize=4096)
-def _parse(expression: str) -> _Schedule:
-    if len(expression) > MAX_LENGTH:
-        raise InvalidSchedule(
-            f"Schedule is {len(expression)} characters long; use at most {MAX_LENGTH}, with ranges and steps "
-            "in place of long lists."
-        )
-    try:
-        return _compile(_split(expression))
-    except InvalidSchedule as problem:
-        raise InvalidSchedule(f"Schedule {expression!a}: {problem}.") from None
-
-
 def _split(expression: str) -> list[str]:
     if re.search(r"[^\t -~]", expression):
         raise InvalidSchedule(
@@ -237,7 +239,7 @@ def _split(expression: str) -> list[str]:
     return fields
 
 
-def _compile(fields: list[str]) -> _Schedule:
+def _compile(fields: list[str]) -> Schedule:
     minutes, hours, days, months, weekdays = (
         frozenset().union(*(_item(item, text, field) for item in text.split(",")))
         for text, field in zip(fields, _FIELDS, strict=True)
@@ -268,7 +270,8 @@ def _compile(fields: list[str]) -> _Schedule:
         raise InvalidSchedule(
             "its day of month, month and day of week never meet, so it never fires; change one of them"
         )
-    return _Schedule(
+    return Schedule(
+        values=(minutes, hours, days, months, weekdays),
         fixed_times=not fields[0].startswith("*") and not fields[1].startswith("*"),
         either_day=either_day,
         walkers=walkers,

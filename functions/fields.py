@@ -82,7 +82,8 @@ def instant(value: Any) -> datetime:
         raise PydanticCustomError("instant_range", "out of range") from None
 
 
-def _checked_schedule(text: str) -> str:
+def checked_schedule(text: str) -> str:
+    """A schedule as it was written; raises InvalidSchedule."""
     validate_schedule(text)
     return text
 
@@ -163,7 +164,7 @@ Name = Annotated[
     Field(min_length=1, max_length=200, description="What people call the task.", examples=["Daily report"]),
 ]
 Schedule = Annotated[
-    Annotated[str, AfterValidator(_checked_schedule)] | None,
+    Annotated[str, AfterValidator(checked_schedule)] | None,
     Field(
         description="Five cron fields, or @hourly @daily @midnight @weekly @monthly @yearly @annually.",
         examples=["30 8 * * MON-FRI"],

@@ -3,6 +3,8 @@
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
 
 import flask
 
@@ -55,6 +57,34 @@ def replayed(kept: KeptAnswer) -> flask.Response:
     response.headers.update(kept.headers)
     response.headers[REPLAYED] = "true"
     return response
+
+
+@dataclass(slots=True, kw_only=True)
+class RunOnce:
+    """The manual run that a request asks for: a new one, or the one that a request with its key has begun before.
+
+    No transaction may be open during a call, so the key is committed with the row of the run, before the call.
+    What is kept is the run's id: whoever repeats the request is told how that run is by now.
+    """
+
+    key: str | None
+    fingerprint: str
+    run_id: UUID = field(default_factory=uuid4)
+    is_repeated: bool = False
+
+    def is_begun(self, connection: Connection) -> bool:
+        """Claim the key for a new run in this transaction; True when there is a run of the key."""
+        if self.key is None:
+            return False
+        if (kept := claim_key(connection, self.key, self.fingerprint)) is not None:
+            self.run_id, self.is_repeated = UUID(kept.body), True
+        else:
+            keep_answer(connection, self.key, KeptAnswer(status=202, headers={}, body=str(self.run_id)))
+        return self.is_repeated
+
+
+def run_once(request: flask.Request, body: bytes) -> RunOnce:
+    return RunOnce(key=key_of(request), fingerprint=fingerprint(request, body))
 
 
 def fingerprint(request: flask.Request, body: bytes) -> str:

@@ -15,7 +15,7 @@ from functions.fields import EXAMPLE_INSTANT, EXAMPLE_UUID
 from functions.idempotency import KEY_PATTERN
 from functions.problems import CONTENT_TYPE, TABLE, TITLES
 from functions.routing import MAX_BODY_BYTES, Route
-from functions.schemas import Problem, TaskChanges, TaskCreate, TaskLogChanges, TaskLogCreate
+from functions.schemas import Problem, Task, TaskChanges, TaskCreate, TaskLog, TaskLogChanges, TaskLogCreate
 
 REFERENCE = "#/components/schemas/{model}"
 
@@ -31,6 +31,8 @@ A token of API_READ_TOKEN may only read, and sees webhook URLs and headers maske
 TAGS = {
     "Tasks": "What is to be called, and when.",
     "Task logs": "What became of each run.",
+    "Schedules": "What a schedule means.",
+    "Stats": "How things went.",
     "Health": "Whether Insignia can work.",
 }
 
@@ -71,7 +73,7 @@ IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "Makes it safe to repeat a request: for 24 hours the same key and body get the first answer again, "
-    "and another body is refused with 422.",
+    "or the log of the first run as it is by then, and another body is refused with 422.",
     "schema": {"type": "string", "pattern": KEY_PATTERN, "examples": [EXAMPLE_UUID]},
 }
 IF_MATCH = {
@@ -106,13 +108,20 @@ EXAMPLES: Mapping[type[BaseModel], dict[str, Any]] = {
 }
 """Whole bodies: the examples of all fields together would contradict each other."""
 
-LINKS: Mapping[str, dict[str, tuple[str, ...]]] = {
-    "Tasks": {
-        "task_id": ("get_task", "update_task", "patch_task", "delete_task", "list_task_logs_of_task"),
+LINKS: Mapping[type[BaseModel], dict[str, tuple[str, ...]]] = {
+    Task: {
+        "task_id": (
+            "get_task",
+            "update_task",
+            "patch_task",
+            "run_task",
+            "delete_task",
+            "list_task_logs_of_task",
+        ),
     },
-    "Task logs": {"task_log_id": ("get_task_log", "update_task_log", "delete_task_log")},
+    TaskLog: {"task_log_id": ("get_task_log", "update_task_log", "retry_task_log", "delete_task_log")},
 }
-"""Under the tag of what makes something: where its id leads, as which parameter."""
+"""Under what has been made: where its id leads, as which parameter."""
 
 
 class _Schemas(GenerateJsonSchema):
@@ -245,7 +254,7 @@ def query_parameters(route: Route) -> Iterator[dict[str, Any]]:
 
 
 def header_parameters(route: Route) -> Iterator[dict[str, Any]]:
-    if route.takes_connection:
+    if route.takes_key:
         yield IDEMPOTENCY_KEY
     if route.takes_revisions:
         yield IF_MATCH
@@ -268,18 +277,18 @@ def success(route: Route, schema_of: Mapping[Any, JsonSchemaValue]) -> dict[str,
         names.append("Location")
     if is_versioned(route):
         names.append("ETag")
-    if route.takes_connection:
+    if route.takes_key:
         names.append("Idempotency-Replayed")
     if route.answer is not None and "next_page_token" in route.answer.model_fields:
         names.append("Link")
     result["headers"] = header(*names)
-    if route.location is not None:
+    if route.location is not None and route.answer is not None:
         result["links"] = {
             operation_id: {
                 "operationId": operation_id,
                 "parameters": {parameter: "$response.body#/id"},
             }
-            for parameter, operation_ids in LINKS.get(route.tag, {}).items()
+            for parameter, operation_ids in LINKS[route.answer].items()
             for operation_id in operation_ids
         }
     if route.answer is not None:
@@ -300,6 +309,8 @@ def errors_of(route: Route) -> dict[int, type[BaseModel]]:
         statuses.append(400)
     if route.takes_revisions:
         statuses.append(412)
+    if route.takes_key:
+        statuses.append(422)
     if route.query is not None:
         statuses += [400, 422]
     if route.body is not None:

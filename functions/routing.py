@@ -11,9 +11,10 @@
 
 The signature is the declaration: parameters named in the path (a UUID, or a str), `body` and `query` (wire
 models), `revisions` (what If-Match accepts), `connection` (a transaction, in which a repeated Idempotency-Key is
-answered once), `request` for what else a handler has to see, and the answer's model; the docstring is the summary
-and the description in the OpenAPI document. A handler may also return a whole `flask.Response`, and raises
-the errors of the table in functions/problems.py.
+answered once), `once` (the run that a repeated Idempotency-Key stands for, where a webhook is called), `request`
+for what else a handler has to see, and the answer's model; the docstring is the summary and the description in
+the OpenAPI document. A handler may also return a whole `flask.Response`, and raises the errors of the table in
+functions/problems.py.
 
 An answer that has a `revision` gets an ETag, and one that has a `next_page_token` a Link.
 """
@@ -43,7 +44,7 @@ from functions.auth import READING, Caller, audiences, may_only_read, require_to
 from functions.cors import share
 from functions.entity_tags import is_known, revisions_expected, tag_of
 from functions.fields import EXAMPLE_UUID, canonical_uuid
-from functions.idempotency import answered_once
+from functions.idempotency import REPLAYED, answered_once, run_once
 from functions.json_body import parse_json
 from functions.paging import link_to_next
 from functions.problems import (
@@ -98,11 +99,17 @@ class Route:
     errors: Mapping[int, type[BaseModel]]
     takes_request: bool
     takes_connection: bool
+    takes_once: bool
     takes_revisions: bool
     path_parameters: Mapping[str, type]
     body: type[BaseModel] | None
     query: type[BaseModel] | None
     answer: type[BaseModel] | None
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether a repeated Idempotency-Key is answered as the first request with it."""
+        return self.takes_connection or self.takes_once
 
 
 class Routes(list[Route]):
@@ -135,6 +142,7 @@ class Routes(list[Route]):
             answer, body, query = hints.pop("return"), hints.pop("body", None), hints.pop("query", None)
             takes_request = hints.pop("request", None) is not None
             takes_connection = hints.pop("connection", None) is not None
+            takes_once = hints.pop("once", None) is not None
             takes_revisions = hints.pop("revisions", None) is not None
             self.append(
                 Route(
@@ -149,6 +157,7 @@ class Routes(list[Route]):
                     errors=errors or {},
                     takes_request=takes_request,
                     takes_connection=takes_connection,
+                    takes_once=takes_once,
                     takes_revisions=takes_revisions,
                     path_parameters=hints,
                     body=body,
@@ -171,6 +180,7 @@ def http_function(routes: Sequence[Route], *, prefix: str = "") -> HttpFunction:
     @cache  # compiled by the first request: of the functions of main.py, a process serves one
     def adapter() -> MapAdapter:
         rules = [rule for route in routes for rule in _rules(route, prefix)]
+        rules += _refusals(rules)
         return Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False).bind("")
 
     def function(request: flask.Request) -> flask.Response:
@@ -183,6 +193,16 @@ def _rules(route: Route, prefix: str) -> Iterator[Rule]:
     path = route.path.replace("{", "<").replace("}", ">").rstrip("/")
     for served in {path, path.removeprefix(prefix)}:
         yield Rule(served or "/", endpoint=route, methods=[route.method])
+
+
+def _refusals(rules: Sequence[Rule]) -> Iterator[Rule]:
+    """For paths without a parameter: other methods are refused, and not answered by a path with one."""
+    methods: dict[str, set[str]] = {}
+    for rule in rules:
+        if "<" not in rule.rule:
+            methods.setdefault(rule.rule, set()).update(rule.methods or ())
+    for path, allowed in methods.items():
+        yield Rule(path, endpoint=frozenset(allowed))
 
 
 def _serve(adapter: MapAdapter, request: flask.Request) -> flask.Response:
@@ -224,6 +244,8 @@ def _answer(adapter: MapAdapter, request: flask.Request, body: "RequestBody") ->
     _check_url(request)
     try:
         route, path_values = adapter.match(request.path, request.method)
+        if not isinstance(route, Route):
+            raise NoRuleForMethod(route)
     except NoRuleForPath:
         raise UnknownPath(UNKNOWN_PATH) from None
     except NoRuleForMethod as error:
@@ -237,6 +259,8 @@ def _answer(adapter: MapAdapter, request: flask.Request, body: "RequestBody") ->
     if not route.is_public and not is_reader:
         _check_caller(route, request)
     arguments = _arguments(route, request, path_values, body)
+    if route.takes_once:
+        arguments["once"] = run_once(request, body.content)
 
     def answered(**more: Any) -> flask.Response:
         answer = route.handler(**arguments, **more)
@@ -246,7 +270,10 @@ def _answer(adapter: MapAdapter, request: flask.Request, body: "RequestBody") ->
 
     if route.takes_connection:
         return answered_once(request, body.content, lambda connection: answered(connection=connection))
-    return answered()
+    response = answered()
+    if route.takes_once and arguments["once"].is_repeated:
+        response.headers[REPLAYED] = "true"
+    return response
 
 
 def _check_caller(route: Route, request: flask.Request) -> None:

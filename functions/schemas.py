@@ -61,11 +61,11 @@ from functions.fields import (
 )
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
-class Task(_Answer):
+class Task(Answer):
     """A task: what its user defined, and how it is doing."""
 
     id: Id
@@ -128,7 +128,7 @@ NextPageToken = Annotated[
 ]
 
 
-class TaskList(_Answer):
+class TaskList(Answer):
     """A page of tasks."""
 
     tasks: list[Task]
@@ -149,7 +149,7 @@ def masked(answer: BaseModel) -> BaseModel:
             return answer
 
 
-class Attempt(_Answer):
+class Attempt(Answer):
     """One HTTP call of a run."""
 
     number: int = Field(examples=[1])
@@ -167,7 +167,7 @@ class Attempt(_Answer):
     retry_at: Instant | None = None
 
 
-class TaskLog(_Answer):
+class TaskLog(Answer):
     """The record of a run, from its claim to its end."""
 
     id: Id
@@ -177,8 +177,14 @@ class TaskLog(_Answer):
     retry_count: int = Field(examples=[0])
     message: str | None = Field(examples=["The webhook answered HTTP 200 OK."])
     created_at: Instant
-    source: RunSource
-    scheduled_for: Instant | None = Field(description="The slot: when the schedule fired.")
+    source: RunSource = Field(
+        description="`schedule`: of a slot. `manual`: asked for by hand. `api`: recorded, not made by Insignia."
+    )
+    retry_of: Id | None = Field(description="The log that this run makes up for.")
+    scheduled_for: Instant | None = Field(
+        description="The slot: when the schedule fired. Of a manual run, when it was asked for, or what its "
+        "`retry_of` was for."
+    )
     finished_at: Instant | None
     duration_ms: int | None = Field(examples=[182])
     lateness_ms: int | None = Field(description="From the slot to the first attempt.", examples=[340])
@@ -194,7 +200,7 @@ class TaskLog(_Answer):
     missed_count: int | None = Field(description="How many they are.", examples=[None])
 
 
-class TaskLogList(_Answer):
+class TaskLogList(Answer):
     """A page of task logs."""
 
     task_logs: list[TaskLog]
@@ -204,13 +210,13 @@ class TaskLogList(_Answer):
     next_page_token: NextPageToken
 
 
-class Done(_Answer):
+class Done(Answer):
     """What was done, for people."""
 
     message: str = Field(examples=["The task was deleted."])
 
 
-class Health(_Answer):
+class Health(Answer):
     """Whether Insignia can work: `tick` is `pending` before the first tick and `late` when one is overdue."""
 
     status: Literal["healthy"]
@@ -224,7 +230,7 @@ class Health(_Answer):
     )
 
 
-class TickSummary(_Answer):
+class TickSummary(Answer):
     """What a tick did: started = succeeded + failed + retrying + throttled + cancelled + late + unsettled."""
 
     due: int = Field(description="What was due at its start: slots, retries, and runs whose process died.")
@@ -246,20 +252,20 @@ class TickSummary(_Answer):
     duration_seconds: float
 
 
-class Migration(_Answer):
+class Migration(Answer):
     """What a migration came to."""
 
     schema_revision: str
 
 
-class ProblemFault(_Answer):
+class ProblemFault(Answer):
     """One thing that is wrong in a request."""
 
     pointer: str = Field(description="JSON pointer into the body or the parameters.", examples=["/schedule"])
     detail: str = Field(examples=["Schedule '61 * * * *': minute 61 is out of range; use 0 to 59."])
 
 
-class Problem(_Answer):
+class Problem(Answer):
     """What went wrong and what to do (RFC 9457)."""
 
     type: str = Field(examples=["about:blank"])
@@ -287,7 +293,7 @@ class _Body(BaseModel):
 class _Changes(_Body):
     """A body that names what is to change; read-only fields are ignored, so that get, edit, put works."""
 
-    _whole: ClassVar[type[_Answer]]
+    _whole: ClassVar[type[Answer]]
 
     @model_validator(mode="before")
     @classmethod

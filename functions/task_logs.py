@@ -7,7 +7,9 @@ import db.task_logs
 import db.tasks
 from db.engine import Connection, transaction
 from domain.run import RunStatus
+from functions import manual_runs
 from functions.bootstrap import database
+from functions.idempotency import RunOnce
 from functions.list_queries import TaskLogQuery, TaskLogsOfTaskQuery, page_of
 from functions.paging import next_page_token
 from functions.routing import Routes
@@ -85,6 +87,20 @@ def delete_task_log(task_log_id: UUID) -> Done:
     with transaction(database()) as connection:
         db.task_logs.delete_task_log(connection, task_log_id)
     return Done(message=f"Task log {task_log_id} was deleted.")
+
+
+@routes.add(
+    "POST", "/task-logs/{task_log_id}/retry", status=202, location="/task-logs/{id}", errors={409: Problem}
+)
+def retry_task_log(task_log_id: UUID, once: RunOnce) -> TaskLog:
+    """Run what a task log tells of once more, whatever became of it.
+
+    The answer is the log of a new run (source `manual`), with the same `scheduled_for` and with this log as its
+    `retry_of`, after its first attempt; otherwise it is as `run_task`. It goes by the task as it is defined
+    now. A log that was recorded over the API counts as scheduled for its execution time, one that stands for
+    several slots is run once. 409 while its run, or another retry of it, is under way.
+    """
+    return TaskLog.model_validate(manual_runs.retry_log(task_log_id, once))
 
 
 def page_of_logs(query: TaskLogsOfTaskQuery, task_id: UUID | None) -> TaskLogList:

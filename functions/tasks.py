@@ -4,12 +4,16 @@ from uuid import UUID
 
 import db.tasks
 from db.engine import Connection, transaction
+from domain.run import sentence
 from domain.task import TaskStatus
+from functions import manual_runs
 from functions.bootstrap import database
+from functions.idempotency import RunOnce
 from functions.list_queries import TaskQuery, page_of
 from functions.paging import next_page_token
+from functions.reports import TestedCall
 from functions.routing import Routes
-from functions.schemas import Done, Task, TaskChanges, TaskCreate, TaskList
+from functions.schemas import Done, Task, TaskChanges, TaskCreate, TaskList, TaskLog
 
 Revisions = frozenset[int] | None
 """What If-Match accepts; None for any."""
@@ -79,3 +83,34 @@ def delete_task(task_id: UUID, revisions: Revisions) -> Done:
     with transaction(database()) as connection:
         db.tasks.delete_task(connection, task_id, revisions)
     return Done(message=f"Task {task_id} and its logs were deleted.")
+
+
+@routes.add("POST", "/tasks/{task_id}/run", status=202, location="/task-logs/{id}")
+def run_task(task_id: UUID, once: RunOnce) -> TaskLog:
+    """Run a task now, whatever its status.
+
+    The answer is the log of this run (source `manual`) after its first attempt; if that has failed, later ticks
+    retry it. The run changes no counter, no status and no next run of the task. If its destination has asked
+    to be left alone (Retry-After), or has as many calls as it may have, the first attempt is left to a tick. A
+    repeated Idempotency-Key starts no second run: it is answered with the log of the first one, as it is by then.
+    """
+    return TaskLog.model_validate(manual_runs.run_task(task_id, once))
+
+
+@routes.add("POST", "/tasks/test")
+def test_task(body: TaskCreate) -> TestedCall:
+    """Test a task before it is stored, by one call of its webhook.
+
+    The call is that of a first attempt, with ids that are used for nothing else. Nothing is stored or retried,
+    so that an Idempotency-Key has no meaning here. The answer is 200 whatever came of the call.
+    """
+    attempt, headers = manual_runs.call_unstored(body.definition(), TaskStatus(body.status))
+    return TestedCall(
+        status="success" if attempt.succeeded else "failed",
+        http_status=attempt.http_status,
+        duration_ms=attempt.duration_ms,
+        error=attempt.error,
+        message=f"{sentence(attempt.message)}.",
+        response_excerpt=attempt.response_excerpt,
+        response_headers=headers,
+    )

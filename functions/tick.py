@@ -140,6 +140,14 @@ class Tick:
         self._fault: Unavailable | None = None
         self._summary = TickSummary()
 
+    def attempt(self, begin: Callable[[Connection], Claimed]) -> None:
+        """Make one attempt of the run that `begin` claims, and record it; a retry is left to later ticks."""
+        self._claims_at = math.inf
+        self._claim(lambda connection, _: begin(connection), 1)
+        while self.has_runs():
+            self.deliver()
+            self.settle()
+
     def begin(self) -> None:
         """End what must not be attempted again, and look at what is due."""
         with transaction(self._engine) as connection:
@@ -152,11 +160,16 @@ class Tick:
 
     def goes_on(self) -> bool:
         """Whether a call is in flight, a result unrecorded, or a retry due within the budget."""
+        if self.has_runs():
+            return True
+        return self._may_claim() and self._retries_at + LEAST_CALL_SECONDS <= self._ends_at
+
+    def has_runs(self) -> bool:
+        """Whether a call is in flight, or a result unrecorded that there still is time to record."""
         if self._deliveries.in_flight:
             return True
-        if self._decisions or self._unsent or self._unanswered:
-            return monotonic() < self._ends_at
-        return self._may_claim() and self._retries_at + LEAST_CALL_SECONDS <= self._ends_at
+        is_recorded = not (self._decisions or self._unsent or self._unanswered)
+        return not is_recorded and monotonic() < self._ends_at
 
     def claim(self) -> None:
         """Take up retries and slots; while both wait, each gets half of the free places."""

@@ -21,6 +21,9 @@ MAX_HEADER_BYTES = 64 * 1024
 EXCERPT_BYTES = 2 * 1024
 """What is kept of a body; the rest is read and forgotten, so that large answers to many calls need no memory."""
 
+KEPT_HEADER_BYTES = 8 * 1024
+"""What is kept of the headers, for whoever tests a task."""
+
 MAX_IDLE_SECONDS = 3
 """libcurl repeats a POST by itself when a kept-alive connection has died; a short idle time makes that rare."""
 
@@ -59,10 +62,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedCall:
-    """`attempt` is None when nothing was sent: this process had been frozen, and the call may no longer be ours."""
+    """`attempt` is None when nothing was sent: this process had been frozen, and the call may no longer be ours.
+
+    `header_lines` are the beginning of the answer's headers, as they were received.
+    """
 
     call: Call
     attempt: Attempt | None
+    header_lines: Sequence[bytes] = ()
 
 
 def monotonic() -> float:
@@ -94,6 +101,7 @@ class Transfer:
         self._excerpt = bytearray()
         self._body_bytes = 0
         self._header_bytes = 0
+        self._header_lines: list[bytes] = []
         self._retry_after = ""
 
     def prepare(self) -> None:
@@ -130,7 +138,9 @@ class Transfer:
             return self.failed(AttemptError.TOO_LARGE, "the answer's headers are larger than 64 KiB", status)
         is_capped = code == pycurl.E_WRITE_ERROR and self._body_bytes >= MAX_BODY_BYTES
         if code == 0 or is_capped:
-            return FinishedCall(call=self.call, attempt=self._answered(status))
+            return FinishedCall(
+                call=self.call, attempt=self._answered(status), header_lines=self._header_lines
+            )
         if code == pycurl.E_OPERATION_TIMEDOUT:
             message = f"there was no complete answer within {self.call.timeout_seconds:g} s"
             return self.failed(AttemptError.TIMEOUT, message, status)
@@ -150,7 +160,7 @@ class Transfer:
             message=message,
             response_excerpt=self._response_excerpt(),
         )
-        return FinishedCall(call=self.call, attempt=attempt)
+        return FinishedCall(call=self.call, attempt=attempt, header_lines=self._header_lines)
 
     def _answered(self, status: int) -> Attempt:
         now = self.call.claimed_at + timedelta(seconds=monotonic() - self.started_at)
@@ -186,7 +196,10 @@ class Transfer:
         name, _, value = line.partition(b":")
         if line.startswith(b"HTTP/"):  # the headers before it were those of a 1xx answer
             self._retry_after = ""
-        elif name.lower() == b"retry-after":
+            self._header_lines.clear()
+        elif self._header_bytes <= KEPT_HEADER_BYTES:
+            self._header_lines.append(line)
+        if name.lower() == b"retry-after":
             self._retry_after = value.decode("latin-1").strip()
         return -1 if self._header_bytes > MAX_HEADER_BYTES else None
 

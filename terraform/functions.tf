@@ -19,6 +19,7 @@ locals {
       contains(local.reads_scheduler, f) ? { SCHEDULER_JOB = local.scheduler_job } : {},
       contains(local.calls_webhooks, f) ? { OWN_HOSTS = join(",", local.own_hosts) } : {},
       contains(local.calls_webhooks, f) && length(var.egress_allow) > 0 ? { EGRESS_ALLOW = join(",", var.egress_allow) } : {},
+      contains(local.calls_webhooks, f) ? { DESTINATION_CONCURRENCY = tostring(var.destination_concurrency) } : {},
       contains(var.http_functions, f) && length(var.cors_origins) > 0 ? { CORS_ORIGINS = join(",", var.cors_origins) } : {},
       f != "migrate" ? {} : { DATABASE_APP_USERS = join(",", [for other, user in local.database_users : user if other != "migrate"]) },
       f != "migrate" ? {} : { MIGRATE_SERVICE_ACCOUNT = local.emails["tick"] },
@@ -122,12 +123,11 @@ resource "google_cloudfunctions2_function" "tick" {
     ingress_settings                 = local.functions.tick.ingress
     all_traffic_on_latest_revision   = true
     environment_variables = merge(local.environment["tick"], {
-      TICK_SERVICE_ACCOUNT    = local.emails["scheduler"]
-      TICK_BUDGET_SECONDS     = tostring(var.tick_budget_seconds)
-      DELIVERY_CONCURRENCY    = tostring(var.delivery_concurrency)
-      DESTINATION_CONCURRENCY = tostring(var.destination_concurrency)
-      MIGRATE_URL             = google_cloudfunctions2_function.function["migrate"].service_config[0].uri
-      OWN_HOSTS               = join(",", concat(local.own_hosts, [for f in google_cloudfunctions2_function.function : trimprefix(f.service_config[0].uri, "https://")]))
+      TICK_SERVICE_ACCOUNT = local.emails["scheduler"]
+      TICK_BUDGET_SECONDS  = tostring(var.tick_budget_seconds)
+      DELIVERY_CONCURRENCY = tostring(var.delivery_concurrency)
+      MIGRATE_URL          = google_cloudfunctions2_function.function["migrate"].service_config[0].uri
+      OWN_HOSTS            = join(",", concat(local.own_hosts, [for f in google_cloudfunctions2_function.function : trimprefix(f.service_config[0].uri, "https://")]))
     })
 
     dynamic "secret_environment_variables" {

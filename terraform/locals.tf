@@ -13,7 +13,7 @@ locals {
     ingress     = "ALLOW_ALL"
     secrets     = keys(local.secrets)
   }
-  calls_webhooks  = ["api", "tasks", "tick"]
+  calls_webhooks  = ["api", "tasks", "task_logs", "tick"]
   reads_scheduler = setintersection(var.http_functions, ["api", "health"])
 
   functions = merge(

@@ -99,14 +99,15 @@ run "defaults" {
 
   assert {
     condition = google_cloudfunctions2_function.function["api"].service_config[0].environment_variables == tomap({
-      CLOUD_SQL_INSTANCE   = "p1-example:europe-west1:insignia-c0ffee"
-      CLOUD_SQL_IP_TYPE    = "public"
-      POSTGRES_USER        = "insignia-api@p1-example.iam"
-      POSTGRES_DB          = "insignia"
-      GOOGLE_CLOUD_PROJECT = "p1-example"
-      LOG_LEVEL            = "INFO"
-      SCHEDULER_JOB        = "projects/p1-example/locations/europe-west1/jobs/insignia-tick"
-      OWN_HOSTS            = "insignia-api-123456789012.europe-west1.run.app,insignia-migrate-123456789012.europe-west1.run.app,insignia-tick-123456789012.europe-west1.run.app"
+      CLOUD_SQL_INSTANCE      = "p1-example:europe-west1:insignia-c0ffee"
+      CLOUD_SQL_IP_TYPE       = "public"
+      POSTGRES_USER           = "insignia-api@p1-example.iam"
+      POSTGRES_DB             = "insignia"
+      GOOGLE_CLOUD_PROJECT    = "p1-example"
+      LOG_LEVEL               = "INFO"
+      DESTINATION_CONCURRENCY = "64"
+      SCHEDULER_JOB           = "projects/p1-example/locations/europe-west1/jobs/insignia-tick"
+      OWN_HOSTS               = "insignia-api-123456789012.europe-west1.run.app,insignia-migrate-123456789012.europe-west1.run.app,insignia-tick-123456789012.europe-west1.run.app"
     })
     error_message = "api gets what it needs, and no more."
   }

@@ -36,6 +36,20 @@ def server(server_database: str, tmp_path_factory: pytest.TempPathFactory) -> It
     assert code == 0
 
 
+@pytest.fixture(scope="session")
+def guarded_server(server_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Under the rules of the cloud: it may not call this machine."""
+    server = Server(
+        tmp_path_factory.mktemp("guarded"), {"DATABASE_URL": server_database, "K_SERVICE": "insignia"}
+    )
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        code = server.stop()
+    assert code == 0
+
+
 @pytest.fixture
 def empty(rows: Engine) -> None:
     """Deletes all rows, as no route does."""
@@ -52,6 +66,11 @@ def empty(rows: Engine) -> None:
 @pytest.fixture
 def api(server: Server, empty: None) -> Api:
     return Api(server.url)
+
+
+@pytest.fixture
+def guarded(guarded_server: Server, empty: None) -> Api:
+    return Api(guarded_server.url)
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.server import PYTHON, TOKEN, Server, environment
+from tests.acceptance.server import PYTHON, ROOT, TOKEN, Server, environment
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
+HOOKS = {"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.acceptance.schemathesis_hooks"}
 
 
 @pytest.mark.parametrize("phases", ["examples,coverage", "fuzzing", "stateful"])
@@ -19,7 +20,7 @@ def test_schemathesis_finds_nothing(server: Server, phases: str, tmp_path: Path)
     done = subprocess.run(
         [*command, f"{server.url}/openapi.json", f"--header=Authorization: Bearer {TOKEN}", *bounds],
         cwd=tmp_path,
-        env=environment({}),
+        env=environment(HOOKS),
         capture_output=True,
         text=True,
         check=False,

@@ -26,9 +26,9 @@ LAST_OUTCOMES: Mapping[str, Collection[str | None]] = {
 }
 
 READ_ROWS = text("""
-SELECT id, task_id, status, scheduled_for, finished_at, http_status, retry_count, lost_leases, throttles, revision,
-    attempts, missed_from, missed_to, missed_count
-FROM task_logs WHERE source = 'schedule' ORDER BY task_id, scheduled_for
+SELECT id, task_id, source, status, scheduled_for, finished_at, http_status, retry_count, lost_leases, throttles,
+    revision, attempts, missed_from, missed_to, missed_count
+FROM task_logs WHERE source IN ('schedule', 'manual') ORDER BY task_id, scheduled_for
 """)
 
 READ_STATES = text("""
@@ -57,12 +57,16 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All that is known at one moment."""
+    """All that is known at one moment; `rows` are of slots and of manual runs."""
 
     rows: Sequence[Any]
     states: Mapping[UUID, Any]
     ticks: Sequence[Any]
     calls: Sequence[Call]
+
+    @property
+    def slots(self) -> list[Any]:
+        return [row for row in self.rows if row.source == "schedule"]
 
     @property
     def attempts(self) -> dict[UUID, list[dict[str, Any]]]:
@@ -103,19 +107,20 @@ def assert_invariants(
 
 
 def one_run_per_slot(evidence: Evidence) -> Iterator[str]:
-    for (task_id, slot), count in Counter((row.task_id, row.scheduled_for) for row in evidence.rows).items():
+    for (task_id, slot), count in Counter((row.task_id, row.scheduled_for) for row in evidence.slots).items():
         if count > 1:
             yield f"I1: {count} rows for the slot {slot} of task {task_id}"
 
 
 def accounted_slots(evidence: Evidence, due: Mapping[UUID, Sequence[Due]]) -> Iterator[str]:
-    """I2: the slots that were due, and no others, each in exactly one row that has ended."""
+    """I2: the slots that were due, and no others, each in exactly one row; and every run has ended."""
     accounted: dict[UUID, Counter[datetime]] = defaultdict(Counter)
     for row in evidence.rows:
         if row.status in LIVE:
             yield f"I2: run {row.id} of task {row.task_id} is still {row.status}"
         if row.task_id not in evidence.states:
             yield f"I2: run {row.id} of the deleted task {row.task_id} is still there"
+    for row in evidence.slots:
         stretch = [row.scheduled_for]
         if row.missed_count is not None:
             timing = due[row.task_id][0].timing
@@ -187,7 +192,7 @@ def agreeing_row(row: Any) -> Iterator[str]:
 def agreeing_states(evidence: Evidence) -> Iterator[str]:
     """I5, between a task and its runs: the failures in a row, and what follows from them."""
     rows: dict[UUID, list[Any]] = defaultdict(list)
-    for row in evidence.rows:
+    for row in evidence.slots:
         if row.status in ("success", "failed") and row.attempts[-1].get("outcome") not in LOST:
             rows[row.task_id].append(row)
     for task_id, state in evidence.states.items():

@@ -12,10 +12,10 @@ from tests.faults.trial import Trial
 def test_ticks_that_run_at_once_share_the_work(trial: Trial, is_full: bool) -> None:
     """Ten over 10,000 due tasks in the full suite."""
     ticks, tasks = (10, 10_000) if is_full else (4, 1_000)
-    task_ids = trial.create_many_due(tasks)
-    all_ticks = [trial.start_tick(per_destination=256) for _ in range(ticks)]
+    task_ids = trial.create_many_due(tasks, timeout_seconds=30)
+    all_ticks = [trial.start_tick(per_destination=256, budget_seconds=120) for _ in range(ticks)]
     summaries = [tick.wait_until_returned() for tick in all_ticks]
-    trial.recover()
+    trial.recover(budget_seconds=40)
     trial.assert_invariants(may_repeat=False)
     assert len(trial.receiver.calls()) == len(task_ids) == tasks
     assert sum(summary.succeeded for summary in summaries if summary) == tasks

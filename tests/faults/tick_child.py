@@ -24,19 +24,23 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+import db.manual_runs
 import db.run_claims
 import db.settle
 import db.slot_claims
 import functions.delivery
+import functions.manual_runs
 import functions.tick
 import functions.transfer
+from db.claiming import Claimed
 from db.engine import Connection, Engine, make_engine
 from domain.errors import Unavailable
 from functions.delivery import Deliveries
 from functions.egress import Egress
+from functions.idempotency import RunOnce
 from functions.tick import Tick, run_tick
 from functions.transfer import Call, Transfer
-from tests.faults.tick_process import Fault, Orders, Point
+from tests.faults.tick_process import Fault, Manual, Orders, Point
 
 LOOPBACK = Egress(allow=(ip_network("127.0.0.0/8"),))
 AWAY_SECONDS = 30
@@ -78,6 +82,9 @@ class Child:
     def run(self) -> None:
         event.listen(self._engine, "connect", self._note_backend)
         try:
+            if self._orders.manual is not None:
+                self._make_manual_run(self._orders.manual)
+                return
             summary = run_tick(self._engine, LOOPBACK, self._orders.limits)
         except Unavailable as error:
             self._tell("unavailable", str(error))
@@ -87,6 +94,27 @@ class Child:
         else:
             self._tell("returned", asdict(summary))
 
+    def _make_manual_run(self, manual: Manual) -> None:
+        """As the API does for a request, on the connections of this process."""
+
+        def begin(connection: Connection, run_id: UUID) -> Claimed:
+            if manual.task_id is not None:
+                return db.manual_runs.begin_run(
+                    connection, run_id=run_id, task_id=manual.task_id, per_destination=64
+                )
+            assert manual.log_id is not None
+            return db.manual_runs.begin_retry(
+                connection, run_id=run_id, log_id=manual.log_id, per_destination=64
+            )
+
+        begin = self._writing(begin, *WRITES["claim_slots"])
+        once = RunOnce(key=manual.key, fingerprint=f"{manual.task_id} {manual.log_id}")
+        functions.manual_runs.attempt(
+            self._engine,
+            LOOPBACK,
+            lambda connection: functions.manual_runs.begin_once(begin, once, connection),
+        )
+
     def wrap(self, patch: pytest.MonkeyPatch) -> None:
         """Let the tick of this process come by the points."""
         tick, deliveries = vars(functions.tick), vars(Deliveries)
@@ -94,6 +122,7 @@ class Child:
             patch.setattr(functions.tick, name, self._writing(tick[name], *points))
         for module, name, point in (
             (db.slot_claims, "read_definitions", Point.CLAIM_LOCKED),
+            (db.manual_runs, "read_definitions", Point.CLAIM_LOCKED),
             (db.run_claims, "read_definitions", Point.RETRY_LOCKED),
             (db.settle, "settle_batch", Point.BEFORE_SETTLE),
             (db.settle, "cancel_with_deactivation", Point.BEFORE_CANCELLING),

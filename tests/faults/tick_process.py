@@ -48,8 +48,20 @@ class Point(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Manual:
+    """A request for a manual run: of a task, or in place of a log; with an Idempotency-Key if it has one."""
+
+    task_id: UUID | None = None
+    log_id: UUID | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
-    """What the process is told; with a `task_id` only the calls of that task count for a point of calls."""
+    """What the process is told; with a `task_id` only the calls of that task count for a point of calls.
+
+    With `manual` it makes that run, and no tick; the points of a claim are those of its beginning then.
+    """
 
     database_url: str
     report: Path
@@ -58,6 +70,7 @@ class Orders:
     fault: Fault = Fault.KILL
     task_id: UUID | None = None
     clock_ahead_seconds: float = 0
+    manual: Manual | None = None
 
 
 class TickProcess:
@@ -79,7 +92,7 @@ class TickProcess:
 
     @property
     def summary(self) -> TickSummary | None:
-        """None when it was killed, and when it was Unavailable."""
+        """None when it was killed, when it was Unavailable, and when it was no tick."""
         summaries = self.told("returned")
         return TickSummary(**summaries[0]) if summaries else None
 

@@ -20,7 +20,7 @@ from domain.task import Task
 from functions.tick import Limits
 from tests.faults.durable_receiver import DurableReceiver
 from tests.faults.invariants import Due, assert_invariants, gather
-from tests.faults.tick_process import Fault, Orders, Point, TickProcess
+from tests.faults.tick_process import Fault, Manual, Orders, Point, TickProcess
 from tests.integration.conftest import Insignia
 
 TIMEOUT_SECONDS = 5
@@ -88,8 +88,9 @@ class Trial:
         concurrency: int = 256,
         per_destination: int = 64,
         clock_ahead: timedelta = timedelta(0),
+        manual: Manual | None = None,
     ) -> TickProcess:
-        """A tick in a process of its own."""
+        """A tick in a process of its own, or a manual run."""
         tick = TickProcess(
             Orders(
                 database_url=self._engine.url.render_as_string(hide_password=False),
@@ -101,6 +102,7 @@ class Trial:
                 fault=fault,
                 task_id=task_id,
                 clock_ahead_seconds=clock_ahead.total_seconds(),
+                manual=manual,
             )
         )
         self._ticks.append(tick)

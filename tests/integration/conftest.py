@@ -3,24 +3,27 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from ipaddress import ip_network
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Engine, text
 
 from db.claiming import Room
 from db.engine import transaction
+from db.manual_runs import begin_retry, begin_run
 from db.paging import Page
 from db.run_claims import claim_due_runs
 from db.slot_claims import claim_slots
-from db.task_logs import TaskLogFilter, list_task_logs
+from db.task_logs import TaskLogFilter, get_task_log, list_task_logs
 from db.tasks import create_task, get_task, update_task
 from domain.run import ClaimedRun, TaskLog, TaskLogOrder
 from domain.summary import TickSummary
 from domain.task import Task, TaskDefinition, TaskStatus
 from functions.egress import Egress
+from functions.manual_runs import attempt
 from functions.tick import Limits, run_tick
 from tests.conftest import url_of
 from tests.integration.cloud_database import APP, MIGRATOR, OTHER_APP, OWNERS, Cloud
@@ -95,6 +98,29 @@ class Insignia:
     def now(self) -> datetime:
         now: datetime = self.execute("SELECT clock_timestamp()").scalar_one()
         return now
+
+    def run(self, task_id: UUID, per_destination: int = 64) -> TaskLog:
+        """A manual run up to its first attempt."""
+        run_id = uuid4()
+        begin = partial(begin_run, run_id=run_id, task_id=task_id, per_destination=per_destination)
+        attempt(self.engine, LOOPBACK, begin)
+        return self.log(run_id)
+
+    def retry(self, log_id: UUID) -> TaskLog:
+        run_id = uuid4()
+        attempt(self.engine, LOOPBACK, partial(begin_retry, run_id=run_id, log_id=log_id, per_destination=64))
+        return self.log(run_id)
+
+    def begin_run(self, task_id: UUID) -> UUID:
+        """A manual run whose process dies before its call."""
+        run_id = uuid4()
+        with transaction(self.engine) as connection:
+            begin_run(connection, run_id=run_id, task_id=task_id, per_destination=64)
+        return run_id
+
+    def log(self, log_id: UUID) -> TaskLog:
+        with transaction(self.engine) as connection:
+            return get_task_log(connection, log_id)
 
     def tick(
         self,

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domain.errors import InvalidSchedule, InvalidTimezone
-from domain.schedule import ALIASES, matches_either_day, next_run, parse_timezone, runs, validate_schedule
+from domain.schedule import ALIASES, next_run, parse_schedule, parse_timezone, runs, validate_schedule
 
 MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 WEEKDAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
@@ -233,15 +233,15 @@ def test_a_restricted_day_of_month_and_day_of_week_match_either_way() -> None:
     assert first_runs("0 0 13 * 5#1") == ["2026-01-02 00:00", "2026-01-13 00:00", "2026-02-06 00:00"]
     assert first_runs("0 0 L * 1#1") == ["2026-01-05 00:00", "2026-01-31 00:00", "2026-02-02 00:00"]
     assert first_runs("0 0 31 2 1") == ["2026-02-02 00:00", "2026-02-09 00:00", "2026-02-16 00:00"]
-    assert matches_either_day("0 0 13 * 5")
+    assert parse_schedule("0 0 13 * 5").either_day
 
 
 def test_a_day_field_that_starts_with_a_star_does_not_restrict_so_both_must_match() -> None:
     assert first_runs("0 0 */2 * 5") == ["2026-01-09 00:00", "2026-01-23 00:00", "2026-02-13 00:00"]
     assert first_runs("0 0 1,15 * */2") == ["2026-01-15 00:00", "2026-02-01 00:00", "2026-02-15 00:00"]
     assert first_runs("0 0 */7 * 1#2", 2) == ["2026-06-08 00:00", "2027-02-08 00:00"]
-    assert not matches_either_day("0 0 */2 * 5")
-    assert not matches_either_day("@monthly")
+    assert not parse_schedule("0 0 */2 * 5").either_day
+    assert not parse_schedule("@monthly").either_day
 
 
 def test_the_rarest_schedule_is_found_and_the_end_of_the_calendar_is_none() -> None:

@@ -66,6 +66,7 @@ TASK_LOG = run.TaskLog(
     created_at=NOON,
     missed_from=None,
     missed_to=None,
+    retry_of=None,
     missed_count=None,
 )
 

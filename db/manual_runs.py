@@ -1,0 +1,142 @@
+"""Statements by which a user makes a run: of a task, of a log once more, or of a task that is not stored.
+
+A manual run is claimed as a slot is, with a lease, and belongs to the engine from then on: settled, retried and
+rescued by the same statements. It touches no counter, no status and no next run of its task.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, func, select, text
+
+from db.claiming import Claimed, claimed_run, read_definitions
+from db.engine import compact_json
+from db.tables import task_logs, tasks
+from db.task_logs import UNDER_WAY, get_task_log
+from db.tasks import engine_columns, first_slot, no_such_task
+from domain.errors import Conflict
+from domain.run import LEASE_MARGIN_SECONDS, ClaimedRun
+from domain.task import TaskDefinition, TaskStatus
+
+READ_STATE = text("""
+SELECT json_build_object('task_id', task_id, 'revision', revision, 'destination', destination)
+FROM task_state WHERE task_id = :task_id
+""")
+
+BEGIN_RUN = text("""
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+), place AS (
+    SELECT
+        (SELECT available_at FROM throttled_destinations
+         WHERE destination = :destination AND available_at > clock.now) AS throttled_until,
+        (SELECT count(*) FROM task_logs l JOIN task_state s USING (task_id)
+         WHERE l.status = 'running' AND s.destination = :destination) >= :per_destination AS is_full
+    FROM clock
+), put_off AS (
+    SELECT throttled_until, coalesce(throttled_until, CASE WHEN is_full THEN now END) AS until FROM place, clock
+)
+INSERT INTO task_logs (
+    id, task_id, source, retry_of, revision, created_at, scheduled_for, execution_time,
+    status, available_at, lease_id, attempts, message, retry_count, lost_leases, throttles)
+SELECT
+    :run_id, :task_id, 'manual', CAST(:retry_of AS uuid), :revision, now,
+    coalesce(CAST(:scheduled_for AS timestamptz), now), now,
+    CASE WHEN until IS NULL THEN 'running' ELSE 'retrying' END,
+    coalesce(until, now + make_interval(secs => :lease_seconds)),
+    CASE WHEN until IS NULL THEN CAST(:lease_id AS uuid) END,
+    CASE WHEN until IS NULL THEN jsonb_build_array(
+        jsonb_build_object('number', 1, 'started_at', now, 'lease_id', CAST(:lease_id AS uuid))) ELSE '[]' END,
+    CASE
+        WHEN throttled_until IS NOT NULL THEN 'Put off: its destination asked to be left alone. Next attempt in '
+            || ceil(extract(epoch FROM until - now)) || ' s.'
+        WHEN until IS NOT NULL THEN 'Put off: its destination has as many calls as it may have '
+            '(DESTINATION_CONCURRENCY). The next tick makes the attempt.'
+    END,
+    0, 0, 0
+FROM clock, put_off
+RETURNING json_build_object(
+    'id', id, 'lease_id', lease_id, 'task_id', task_id, 'scheduled_for', scheduled_for,
+    'started_at', execution_time, 'number', 1, 'lost_leases', 0, 'throttles', 0)
+""")
+
+
+def begin_run(connection: Connection, *, run_id: UUID, task_id: UUID, per_destination: int) -> Claimed:
+    """Begin a run of the task as it is defined now, whatever its status; raises NotFound.
+
+    A run whose destination has asked to be left alone, or has `per_destination` calls under way, of whomever,
+    waits as a retry does, and is not in the result.
+    """
+    lock_task(connection, task_id)
+    origin = {"scheduled_for": None, "retry_of": None}
+    return begin(connection, run_id, task_id, origin | {"per_destination": per_destination})
+
+
+def begin_retry(connection: Connection, *, run_id: UUID, log_id: UUID, per_destination: int) -> Claimed:
+    """Begin a run that makes up for that of a log, for the same instant, by the task as it is defined now.
+
+    Raises NotFound, and Conflict while the log's run, or another that makes up for it, is under way. Of a log
+    that was stored over the API the instant is its execution time.
+    """
+    task_id = get_task_log(connection, log_id).task_id
+    lock_task(connection, task_id)
+    connection.execute(select(task_logs.c.id).where(task_logs.c.id == log_id).with_for_update())
+    log = get_task_log(connection, log_id)  # of two requests at once, the second sees the run of the first
+    live = select(task_logs.c.id).where(
+        task_logs.c.task_id == task_id,
+        task_logs.c.status.in_(UNDER_WAY),
+        (task_logs.c.id == log_id) | (task_logs.c.retry_of == log_id),
+    )
+    if (live_id := connection.execute(live.limit(1)).scalar_one_or_none()) is not None:
+        raise Conflict(f"The run {live_id} is under way; retry after it has ended.")
+    instant = log.scheduled_for or log.execution_time
+    origin = {"scheduled_for": instant, "retry_of": log_id}
+    return begin(connection, run_id, task_id, origin | {"per_destination": per_destination})
+
+
+def lock_task(connection: Connection, task_id: UUID) -> None:
+    """Keep the task from being deleted until the run has its row; raises NotFound."""
+    known = select(tasks.c.id).where(tasks.c.id == task_id).with_for_update(key_share=True, read=True)
+    if connection.execute(known).one_or_none() is None:
+        raise no_such_task(task_id)
+
+
+def begin(connection: Connection, run_id: UUID, task_id: UUID, values: Mapping[str, Any]) -> Claimed:
+    state = connection.execute(READ_STATE, {"task_id": task_id}).scalar_one()
+    (definition,) = read_definitions(connection, [state]).values()
+    lease = {"lease_id": uuid4(), "lease_seconds": definition["timeout_seconds"] + LEASE_MARGIN_SECONDS}
+    run = connection.execute(BEGIN_RUN, {**state, **lease, **values, "run_id": run_id}).scalar_one()
+    if run["lease_id"] is None:
+        return Claimed()
+    return Claimed(runs=[claimed_run(state | run, definition)], taken=1)
+
+
+def unstored_run(connection: Connection, definition: TaskDefinition, status: TaskStatus) -> ClaimedRun:
+    """The first attempt of a task that is not stored; raises what `create_task` would."""
+    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    if status is TaskStatus.ACTIVE:
+        first_slot(definition, now)
+    return ClaimedRun(
+        id=uuid4(),
+        lease_id=uuid4(),
+        task_id=uuid4(),
+        scheduled_for=now,
+        started_at=now,
+        number=1,
+        lost_leases=0,
+        throttles=0,
+        destination=engine_columns(definition)["destination"],
+        task_name=definition.name,
+        webhook_url=definition.webhook_url,
+        method=definition.method,
+        headers=definition.headers,
+        payload=compact_json(definition.payload).encode(),
+        signing_secrets=definition.signing_secrets,
+        timeout_seconds=definition.timeout_seconds,
+        success_statuses=definition.success_statuses,
+        max_retry=definition.max_retry,
+        retry_on=definition.retry_on,
+        deactivate_after=definition.deactivate_after,
+    )

@@ -1,0 +1,126 @@
+"""Statements that count what the logs and tasks have come to, for the API."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+SINCE = """
+date_trunc('hour', statement_timestamp()) - make_interval(hours => :hours - 1)"""
+
+VISIBLE_LOGS = f"""
+    FROM task_logs
+    WHERE created_at >= {SINCE} AND task_id <> ALL (ARRAY (SELECT task_id FROM deleted_tasks))"""
+"""Of deleted tasks there are few at a time: as an array they cost a scan less than as a join."""
+
+MEASURED_RUNS = 100_000
+"""Percentiles are those of the newest runs, so many at most: to sort a million takes seconds."""
+
+READ_HOURS = text(f"""
+SELECT start,
+    coalesce(success, 0) AS success,
+    coalesce(failed, 0) AS failed,
+    coalesce(missed, 0) AS missed,
+    coalesce(skipped, 0) AS skipped,
+    coalesce(cancelled, 0) AS cancelled
+FROM generate_series({SINCE}, statement_timestamp(), interval '1 hour') AS hour(start) LEFT JOIN (
+    SELECT date_trunc('hour', created_at) AS start,
+        count(*) FILTER (WHERE status = 'success') AS success,
+        count(*) FILTER (WHERE status = 'failed') AS failed,
+        sum(missed_count) FILTER (WHERE status = 'missed') AS missed,
+        count(*) FILTER (WHERE status = 'skipped') AS skipped,
+        sum(coalesce(missed_count, 1)) FILTER (WHERE status = 'cancelled') AS cancelled
+    {VISIBLE_LOGS}
+    GROUP BY 1
+) counted USING (start)
+ORDER BY start
+""")
+
+READ_PERCENTILES = text(f"""
+SELECT
+    percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY duration_ms),
+    percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (
+        ORDER BY (extract(epoch FROM execution_time - scheduled_for) * 1000)::int8
+    ) FILTER (WHERE source = 'schedule')
+FROM (
+    SELECT source, duration_ms, execution_time, scheduled_for
+    {VISIBLE_LOGS} AND status IN ('success', 'failed')
+    ORDER BY created_at DESC LIMIT :measured_runs
+) newest
+""")
+
+COUNT_TASKS = text("""
+SELECT
+    count(*) FILTER (WHERE status = 'active') AS active,
+    count(*) FILTER (WHERE status = 'inactive' AND deactivated_at IS NULL) AS inactive,
+    count(*) FILTER (WHERE deactivated_at IS NOT NULL) AS deactivated,
+    count(*) FILTER (WHERE status = 'completed') AS completed
+FROM task_state
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hour:
+    """What the logs of an hour have come to; `missed` and `cancelled` count slots, of which a log may have many."""
+
+    start: datetime
+    success: int
+    failed: int
+    missed: int
+    skipped: int
+    cancelled: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percentiles:
+    p50: int | None
+    p95: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskCounts:
+    """`deactivated` are those that Insignia has switched off, `inactive` those that a user has."""
+
+    active: int
+    inactive: int
+    deactivated: int
+    completed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Logs count in the hour in which they began. `duration_ms` is of runs that have ended, of their last attempts."""
+
+    hours: list[Hour]
+    duration_ms: Percentiles
+    lateness_ms: Percentiles
+    tasks: TaskCounts
+
+    @property
+    def success_rate(self) -> float | None:
+        """Of the runs that have ended; None without any."""
+        success = sum(hour.success for hour in self.hours)
+        ended = success + sum(hour.failed for hour in self.hours)
+        return round(success / ended, 4) if ended else None
+
+
+def read_stats(connection: Connection, hours: int) -> Stats:
+    """Of so many hours of the clock, the present one and those before it, each of them in the result, oldest first.
+
+    The cost grows with the logs of these hours, and not with those before them.
+    """
+    found = [Hour(**row) for row in connection.execute(READ_HOURS, {"hours": hours}).mappings()]
+    durations, latenesses = connection.execute(
+        READ_PERCENTILES, {"hours": hours, "measured_runs": MEASURED_RUNS}
+    ).one()
+    return Stats(
+        hours=found,
+        duration_ms=percentiles(durations),
+        lateness_ms=percentiles(latenesses),
+        tasks=TaskCounts(**connection.execute(COUNT_TASKS).mappings().one()),
+    )
+
+
+def percentiles(values: list[int | None] | None) -> Percentiles:
+    p50, p95 = values or (None, None)
+    return Percentiles(p50=p50, p95=p95)
