@@ -15,6 +15,7 @@ import functions_framework
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from functions import bootstrap
+from functions import declarations as _declarations
 from functions import docs as _docs
 from functions import health as _health
 from functions import migrate as _migrate
@@ -25,11 +26,18 @@ from functions import tasks as _tasks
 from functions import tick as _tick
 from functions.routing import framework_problem, http_function
 
-documented = [*_tasks.routes, *_task_logs.routes, *_schedules.routes, *_stats.routes, *_health.routes]
+documented = [
+    *_tasks.routes,
+    *_declarations.routes,
+    *_task_logs.routes,
+    *_schedules.routes,
+    *_stats.routes,
+    *_health.routes,
+]
 _api = [*documented, *_docs.routes(documented)]
 
 api = http_function(_api)
-tasks = http_function(_tasks.routes, prefix="/tasks")
+tasks = http_function([*_tasks.routes, *_declarations.routes], prefix="/tasks")
 task_logs = http_function(_task_logs.routes, prefix="/task-logs")
 health = http_function(_health.routes, prefix="/health")
 tick = http_function(_tick.routes, prefix="/tick")

@@ -10,6 +10,7 @@ from pydantic_core.core_schema import ModelSchema
 
 from functions import VERSION
 from functions.auth import READING
+from functions.declared import TasksApply
 from functions.entity_tags import EXAMPLE_TAG, TAGS_PATTERN
 from functions.fields import EXAMPLE_INSTANT, EXAMPLE_UUID
 from functions.idempotency import KEY_PATTERN
@@ -41,9 +42,9 @@ ERRORS = {
     401: "The token is missing or not valid.",
     403: "The token may only read.",
     404: "Nothing has this id.",
-    409: "The run is under way.",
+    409: "The run is under way, or two tasks have the same name.",
     412: "The task was changed since it was read.",
-    413: f"The body is larger than {MAX_BODY_BYTES // 1024} KiB.",
+    413: f"The body is larger than {MAX_BODY_BYTES // 1024} KiB, or 16 MiB for /tasks/apply.",
     414: "The URL is too long.",
     415: "The body is not sent as JSON.",
     422: "A value breaks a rule; `errors` says which and where.",
@@ -98,6 +99,17 @@ EXAMPLES: Mapping[type[BaseModel], dict[str, Any]] = {
         "tags": ["billing"],
     },
     TaskChanges: {"schedule": "0 9 * * *", "status": "active"},
+    TasksApply: {
+        "tasks": [
+            {
+                "name": "Daily report",
+                "schedule": "30 8 * * MON-FRI",
+                "webhook_url": "https://hooks.example.com/daily-report",
+            }
+        ],
+        "prune": False,
+        "dry_run": True,
+    },
     TaskLogCreate: {
         "task_id": EXAMPLE_UUID,
         "execution_time": EXAMPLE_INSTANT,

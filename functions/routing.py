@@ -97,6 +97,7 @@ class Route:
     is_public: bool
     caller: Callable[[Settings], Caller | None]
     errors: Mapping[int, type[BaseModel]]
+    max_body_bytes: int
     takes_request: bool
     takes_connection: bool
     takes_once: bool
@@ -129,6 +130,7 @@ class Routes(list[Route]):
         is_public: bool = False,
         caller: Callable[[Settings], Caller | None] = lambda _: None,
         errors: Mapping[int, type[BaseModel]] | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> Callable[[AnyHandler], AnyHandler]:
         """Declare the decorated function as the handler of `method` on `path`.
 
@@ -155,6 +157,7 @@ class Routes(list[Route]):
                     is_public=is_public,
                     caller=caller,
                     errors=errors or {},
+                    max_body_bytes=max_body_bytes,
                     takes_request=takes_request,
                     takes_connection=takes_connection,
                     takes_once=takes_once,
@@ -320,7 +323,7 @@ def _arguments(
     if route.query is not None:
         arguments["query"] = validated(route.query, request.args.to_dict())
     if route.body is not None:
-        arguments["body"] = validated(route.body, parse_json(body.read_json()))
+        arguments["body"] = validated(route.body, parse_json(body.read_json(route.max_body_bytes)))
     return arguments
 
 
@@ -355,7 +358,7 @@ def _not_modified(response: flask.Response) -> flask.Response:
 
 
 class RequestBody:
-    """The body of a request, of which never more than MAX_BODY_BYTES + 1 bytes are read.
+    """The body of a request, of which never more than one byte too many is read.
 
     It takes the place of `request.stream`: functions-framework reads what is left of that after an answer,
     all of it, into memory.
@@ -367,11 +370,13 @@ class RequestBody:
         self._length = request.content_length  # None for chunks, whose end is marked
         self._stream = request.stream
         self._read = 0
+        self._limit = MAX_BODY_BYTES
         self.content = b""
         request.stream = io.BytesIO()
 
-    def read_json(self) -> bytes:
-        """The bytes of a body that says it is JSON, or says nothing."""
+    def read_json(self, limit: int) -> bytes:
+        """The bytes of a body that says it is JSON, or says nothing; at most `limit` of them."""
+        self._limit = limit
         if self._mimetype and not _JSON_TYPE.fullmatch(self._mimetype):
             raise UnsupportedMediaType(f"{shown(self._mimetype)} is not understood; send application/json.")
         if (encoding := self._headers.get("Content-Encoding", "identity").lower()) != "identity":
@@ -382,8 +387,8 @@ class RequestBody:
             content = b"".join(self._chunks())
         except Exception as error:  # each server has its own for a client that goes away or breaks its chunks
             raise MalformedBody(ENDED_TOO_EARLY) from error
-        if len(content) > MAX_BODY_BYTES:
-            raise BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES // 1024} KiB; send less.")
+        if len(content) > limit:
+            raise BodyTooLarge(f"The body is larger than {limit // 1024} KiB; send less.")
         if len(content) < (self._length or 0):
             raise MalformedBody(ENDED_TOO_EARLY)
         self.content = content
@@ -396,6 +401,6 @@ class RequestBody:
                 pass
 
     def _chunks(self) -> Iterator[bytes]:
-        while self._read <= MAX_BODY_BYTES and (chunk := self._stream.read(MAX_BODY_BYTES + 1 - self._read)):
+        while self._read <= self._limit and (chunk := self._stream.read(self._limit + 1 - self._read)):
             self._read += len(chunk)
             yield chunk

@@ -64,6 +64,10 @@ from functions.fields import (
 class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
+    def masked(self) -> Self:
+        """As those see it who may only read: without the secrets."""
+        return self
+
 
 class Task(Answer):
     """A task: what its user defined, and how it is doing."""
@@ -107,16 +111,19 @@ class Task(Answer):
         )
 
     def masked(self) -> Self:
-        """As those see it who may only read: without the secrets."""
         return self.model_copy(
             update={
-                "webhook_url": f"{redacted(self.webhook_url).split()[0]}/{MASK}",
+                "webhook_url": masked_url(self.webhook_url),
                 "headers": dict.fromkeys(self.headers, MASK),
             }
         )
 
 
 FIELDS = Task.model_fields.keys()
+
+
+def masked_url(url: str) -> str:
+    return f"{redacted(url).split()[0]}/{MASK}"
 
 
 Total = Annotated[
@@ -137,16 +144,13 @@ class TaskList(Answer):
     limit: int = Field(examples=[100])
     next_page_token: NextPageToken
 
+    def masked(self) -> Self:
+        return self.model_copy(update={"tasks": [task.masked() for task in self.tasks]})
+
 
 def masked(answer: BaseModel) -> BaseModel:
     """An answer as those see it who may only read."""
-    match answer:
-        case Task():
-            return answer.masked()
-        case TaskList():
-            return answer.model_copy(update={"tasks": [task.masked() for task in answer.tasks]})
-        case _:
-            return answer
+    return answer.masked() if isinstance(answer, Answer) else answer
 
 
 class Attempt(Answer):
@@ -286,11 +290,11 @@ class HealthProblem(Problem):
     database: Literal["unavailable", "outdated"]
 
 
-class _Body(BaseModel):
+class Sent(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class _Changes(_Body):
+class _Changes(Sent):
     """A body that names what is to change; read-only fields are ignored, so that get, edit, put works."""
 
     _whole: ClassVar[type[Answer]]
@@ -308,7 +312,7 @@ class _Changes(_Body):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-class TaskCreate(_Body):
+class TaskCreate(Sent):
     """A new task: a name, a webhook, and either a schedule or the one instant at which it runs."""
 
     name: Name
@@ -382,7 +386,7 @@ def stored(fields: dict[str, Any]) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in fields.items() if name != "status"}
 
 
-class TaskLogCreate(_Body):
+class TaskLogCreate(Sent):
     """An execution that something else made."""
 
     task_id: SentId

@@ -1,9 +1,9 @@
 """Values to wire models: what pydantic finds becomes sentences that say what is wrong and what to do."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -30,7 +30,12 @@ KINDS: Mapping[type[Any], str] = {
 
 SENTENCES: Mapping[str, Callable[[str, Any, dict[str, Any]], str]] = {
     "missing": lambda name, *_: f"{name} is required.",
-    "model_type": lambda _, value, __: f"The body must be a JSON object, not {KINDS[type(value)]}.",
+    "model_type": lambda name, value, _: f"{name} must be a JSON object, not {KINDS[type(value)]}.",
+    "list_type": lambda name, value, _: f"{name} must be an array, not {KINDS[type(value)]}.",
+    "too_long": lambda name, value, rule: (
+        f"{name} has {len(value):,} items; at most {rule['max_length']:,} are allowed."
+    ),
+    "bool_type": lambda name, value, _: f"{name} must be true or false, not {shown(value)}.",
     "string_type": lambda name, value, _: f"{name} must be a string, not {KINDS[type(value)]}.",
     "string_too_short": lambda name, *_: f"{name} must not be empty.",
     "string_too_long": lambda name, value, rule: (
@@ -80,12 +85,21 @@ def sentence(model: type[BaseModel], detail: ErrorDetails) -> str:
     context = detail.get("ctx", {})
     if isinstance(context.get("error"), InvalidInput):
         return str(context["error"])
-    name = str(detail["loc"][-1]) if detail["loc"] else "The body"
+    *path, last = detail["loc"] or ["The body"]
+    name = f"{path[-1]}/{last}" if isinstance(last, int) and path else str(last)
     if detail["type"] == "extra_forbidden":
-        return unknown_field(model, name)
+        return unknown_field(model_at(model, path), name)
     if detail["type"] in SENTENCES:
         return SENTENCES[detail["type"]](name, detail["input"], context)
     return f"{name} is not valid."
+
+
+def model_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
+    """The model of what is found in `model` at `path`: the only nested ones are items of an array."""
+    for name in path:
+        if isinstance(name, str) and name in model.model_fields:
+            (model,) = get_args(model.model_fields[name].annotation)
+    return model
 
 
 def unknown_field(model: type[BaseModel], name: str) -> str:

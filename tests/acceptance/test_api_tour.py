@@ -14,9 +14,8 @@ def test_each_command_of_the_tour_does_what_it_says(api: Api, server: Server, tm
     (tmp_path / ".data").mkdir()
     (tmp_path / ".data/api-token").write_text(TOKEN)
     blocks = blocks_of(TOUR.replace(URL, server.url).replace("http://127.0.0.1:9000", NOWHERE))
-    health, preview, test, create, read, change, find, happened, stats, record, run_now, retry, delete = (
-        blocks
-    )
+    health, preview, test, create, read, change, find, happened, stats, record, *more = blocks
+    export, apply, run_now, retry, delete = more
     type_in = partial(run, tmp_path)
     assert '"status":"healthy"' in type_in(health)
     assert '"words":"At 02:30"' in type_in(preview)
@@ -36,6 +35,9 @@ def test_each_command_of_the_tour_does_what_it_says(api: Api, server: Server, tm
     type_in(record)
     assert type_in(happened).count('"source":"api"') == 2
     assert '"success_rate":0.0' in type_in(stats)
+
+    type_in(export)
+    assert '"updated":0,"deleted":0,"unchanged":1' in type_in(apply)
 
     assert '"source":"manual"' in type_in(run_now)
     type_in(run_now)

@@ -66,6 +66,15 @@ def test_a_reader_changes_nothing(writer: Api, reader: Api) -> None:
     assert writer.get("/tasks/")["tasks"] == [task]
 
 
+def test_a_reader_exports_without_secrets(writer: Api, reader: Api) -> None:
+    writer.create(**SECRETS, signing_secret="whsec_" + "A" * 32)
+    (exported,) = reader.get("/tasks/export")["tasks"]
+    assert exported["webhook_url"] == "https://hooks.example.com/…"
+    assert (exported["headers"], exported["signing_secret"]) == ({"Authorization": "…"}, ["…"])
+    assert_problem(writer("POST", "/tasks/apply", json={"tasks": [exported]}), 422)
+    assert writer.get("/tasks/export")["tasks"][0].items() >= SECRETS.items()
+
+
 @pytest.mark.parametrize("field", ["webhook_url", "headers"])
 def test_what_a_reader_sees_cannot_be_sent_back(writer: Api, reader: Api, field: str) -> None:
     task = writer.create(**SECRETS)
