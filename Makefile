@@ -56,7 +56,7 @@ openapi: $(VENV)/installed  ## Write docs/openapi.json anew, after a change of t
 	$(BIN)/python -m tests.openapi
 
 .PHONY: assets
-assets: $(VENV)/installed  ## Vendor Swagger UI and ReDoc anew (needs npm)
+assets: $(VENV)/installed  ## Vendor what our pages load anew (needs npm)
 	$(BIN)/python functions/assets/vendor.py
 
 .PHONY: requirements

@@ -1,6 +1,6 @@
 """Entry points: each function here can be deployed by itself (`functions-framework --target=<name>`).
 
-    api         every route of the API, and its documentation at /docs and /redoc
+    api         every route of the API, its documentation at /docs and /redoc, and the dashboard at /ui/
     tasks       /tasks alone          task_logs   /task-logs alone          health      /health alone
     tick        POST /tick: runs what is due; called every minute
     migrate     POST /migrate: brings the database to the schema of this code
@@ -25,6 +25,9 @@ from functions import task_logs as _task_logs
 from functions import tasks as _tasks
 from functions import tick as _tick
 from functions.routing import framework_problem, http_function
+from functions.ui import doors as _doors
+from functions.ui import overview as _overview
+from functions.ui.pages import refuse as _refuse
 
 documented = [
     *_tasks.routes,
@@ -34,15 +37,16 @@ documented = [
     *_stats.routes,
     *_health.routes,
 ]
-_api = [*documented, *_docs.routes(documented)]
+_pages = [*_doors.pages, *_overview.pages]
+_api = [*documented, *_docs.routes(documented), *_pages]
 
-api = http_function(_api)
+api = http_function(_api, refuse=_refuse)
 tasks = http_function([*_tasks.routes, *_declarations.routes], prefix="/tasks")
 task_logs = http_function(_task_logs.routes, prefix="/task-logs")
 health = http_function(_health.routes, prefix="/health")
 tick = http_function(_tick.routes, prefix="/tick")
 migrate = http_function(_migrate.routes, prefix="/migrate")
-local = http_function([*_api, *_tick.routes])
+local = http_function([*_api, *_tick.routes], refuse=_refuse)
 
 if flask.has_app_context():  # functions-framework loads this file in one, and serves it then
     bootstrap.start()

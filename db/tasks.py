@@ -52,13 +52,17 @@ ORDERED_BY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFilter:
-    """Which tasks: `search` is part of the name in either case; created from `since` to before `until`."""
+    """Which tasks: `search` is part of the name in either case; created from `since` to before `until`.
+
+    `is_deactivated`: only those that Insignia has switched off.
+    """
 
     status: TaskStatus | None = None
     search: str | None = None
     tag: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    is_deactivated: bool = False
 
 
 def create_task(connection: Connection, definition: TaskDefinition, status: TaskStatus) -> Task:
@@ -108,6 +112,8 @@ def list_tasks(connection: Connection, wanted: TaskFilter, order: TaskOrder, pag
         conditions.append(tasks.c.created_at >= wanted.since)
     if wanted.until is not None:
         conditions.append(tasks.c.created_at < wanted.until)
+    if wanted.is_deactivated:
+        conditions.append(task_state.c.deactivated_at.is_not(None))
     column, identity = ORDERED_BY[order.removeprefix("-")]
     if column is task_state.c.next_run_at:
         conditions += [column.is_not(None), task_state.c.status == TaskStatus.ACTIVE]

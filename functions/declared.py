@@ -12,7 +12,7 @@ from domain.errors import InvalidInput
 from domain.task import Task, TaskDefinition, TaskStatus
 from domain.webhook_url import redacted
 from functions.fields import MASK, Id
-from functions.routing import MAX_BODY_BYTES
+from functions.request_body import MAX_BODY_BYTES
 from functions.schemas import Answer, Sent, TaskCreate, masked_url
 
 MAX_TASKS = 5_000

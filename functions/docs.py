@@ -1,29 +1,18 @@
 """/docs, /redoc and /openapi.json: the documentation, without a token, from our own assets only."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 
 import flask
 
-from domain.errors import NotFound
+from functions.browser_files import ASK_AGAIN, STRICT_POLICY, asset, cached, guarded, version
 from functions.routing import Route, Routes
 
-ASSETS = Path(__file__).parent / "assets"
-
-STRICT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 REDOC_POLICY = (
     STRICT_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'") + "; worker-src blob:"
 )
 """ReDoc writes <style> elements, and searches in a worker that it makes itself."""
-
-A_YEAR = "public, max-age=31536000, immutable"
-ASK_AGAIN = "no-cache"
 
 SWAGGER_UI_ASSETS = {
     "swagger-ui.css": "swagger-ui-dist/swagger-ui.css",
@@ -34,7 +23,6 @@ REDOC_ASSETS = {
     "redoc.standalone.js": "redoc/redoc.standalone.js",
     "redoc.init.js": "redoc.init.js",
 }
-MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -100,37 +88,4 @@ def page(request: flask.Request, name: str, assets: Mapping[str, str], policy: s
         for asset_name, file in assets.items()
     )
     response = cached(request, PAGE.format(elements=elements).encode(), "text/html; charset=utf-8", ASK_AGAIN)
-    response.headers["Content-Security-Policy"] = policy
-    response.headers["Referrer-Policy"] = "no-referrer"
-    if "https" in (request.scheme, request.headers.get("X-Forwarded-Proto")):
-        response.headers["Strict-Transport-Security"] = "max-age=31536000"
-    return response
-
-
-def asset(request: flask.Request, assets: Mapping[str, str], name: str) -> flask.Response:
-    """A file, kept for a year by whoever asks for this version of it."""
-    if (file := assets.get(name)) is None:
-        raise NotFound("There is no such file; reload the page.")
-    policy = A_YEAR if request.args.get("v") == version(file) else ASK_AGAIN
-    return cached(request, content(file), MEDIA_TYPES[Path(name).suffix], policy)
-
-
-def cached(request: flask.Request, body: bytes, content_type: str, policy: str) -> flask.Response:
-    response = flask.Response(body, content_type=content_type, headers={"Cache-Control": policy})
-    response.set_etag(digest(body))
-    response.make_conditional(request)
-    return response
-
-
-@cache
-def content(file: str) -> bytes:
-    return (ASSETS / file).read_bytes()
-
-
-@cache
-def version(file: str) -> str:
-    return digest(content(file))
-
-
-def digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()[:16]
+    return guarded(request, response, policy)

@@ -173,6 +173,7 @@ def banner(settings: Settings, url: str) -> str:
     return f"""
 Insignia is running. Ctrl-C stops it.
 
+  Pages   {url}/ui/
   API     {url}
   Docs    {url}/docs
   Token   {token}

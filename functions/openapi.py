@@ -15,7 +15,8 @@ from functions.entity_tags import EXAMPLE_TAG, TAGS_PATTERN
 from functions.fields import EXAMPLE_INSTANT, EXAMPLE_UUID
 from functions.idempotency import KEY_PATTERN
 from functions.problems import CONTENT_TYPE, TABLE, TITLES
-from functions.routing import MAX_BODY_BYTES, Route
+from functions.request_body import MAX_BODY_BYTES
+from functions.routing import Route
 from functions.schemas import Problem, Task, TaskChanges, TaskCreate, TaskLog, TaskLogChanges, TaskLogCreate
 
 REFERENCE = "#/components/schemas/{model}"

@@ -11,20 +11,17 @@
 
 The signature is the declaration: parameters named in the path (a UUID, or a str), `body` and `query` (wire
 models), `revisions` (what If-Match accepts), `connection` (a transaction, in which a repeated Idempotency-Key is
-answered once), `once` (the run that a repeated Idempotency-Key stands for, where a webhook is called), `request`
-for what else a handler has to see, and the answer's model; the docstring is the summary and the description in
-the OpenAPI document. A handler may also return a whole `flask.Response`, and raises the errors of the table in
-functions/problems.py.
+answered once), `once` (the run that a repeated Idempotency-Key stands for, where a webhook is called), `form`
+(what a page of ours sends), `request` for what else a handler has to see, and the answer's model; the docstring is
+the summary and the description in the OpenAPI document. A handler may also return a whole `flask.Response`, and
+raises the errors of the table in functions/problems.py.
 
 An answer that has a `revision` gets an ETag, and one that has a `next_page_token` a Link.
 """
 
-import io
 import logging
-import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -38,7 +35,7 @@ from werkzeug.exceptions import MethodNotAllowed as NoRuleForMethod
 from werkzeug.exceptions import NotFound as NoRuleForPath
 from werkzeug.routing import Map, MapAdapter, Rule
 
-from domain.errors import NotFound, Unavailable
+from domain.errors import InsigniaError, NotFound, Unavailable
 from functions import bootstrap
 from functions.auth import READING, Caller, audiences, may_only_read, require_token
 from functions.cors import share
@@ -50,25 +47,21 @@ from functions.paging import link_to_next
 from functions.problems import (
     EXPECTED,
     BadRequest,
-    BodyTooLarge,
     HttpError,
     InternalError,
-    MalformedBody,
     MethodNotAllowed,
     UnknownPath,
-    UnsupportedMediaType,
     UrlTooLong,
     problem,
 )
+from functions.request_body import MAX_BODY_BYTES, RequestBody
 from functions.request_id import HEADER, known_by, request_id
 from functions.schemas import masked
 from functions.settings import Settings
 from functions.validation import shown, validated
 
-MAX_BODY_BYTES = 256 * 1024
 MAX_URL_LENGTH = 8 * 1024
 UNKNOWN_PATH = "Nothing has this path; /openapi.json lists what there is."
-ENDED_TOO_EARLY = "The body ended too early; send all of it."
 INTERNAL_ERROR = InternalError("Insignia failed; its log says why, under the request_id of this answer.")
 FRAMEWORK_ERRORS: Mapping[int | None, HttpError] = {
     400: BadRequest("This is not a valid HTTP request; look at its headers."),
@@ -77,11 +70,10 @@ FRAMEWORK_ERRORS: Mapping[int | None, HttpError] = {
 
 HttpFunction = Callable[[flask.Request], flask.Response]
 Handler = Callable[..., BaseModel | flask.Response]
+Refusal = Callable[[flask.Request, InsigniaError], flask.Response]
 AnyHandler = typing.TypeVar("AnyHandler", bound=Handler)
 
 logger = logging.getLogger(__name__)
-
-_JSON_TYPE = re.compile(r"application/(?:[a-z0-9.!#$&^_-]+\+)?json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,6 +91,7 @@ class Route:
     errors: Mapping[int, type[BaseModel]]
     max_body_bytes: int
     takes_request: bool
+    takes_form: bool
     takes_connection: bool
     takes_once: bool
     takes_revisions: bool
@@ -143,6 +136,7 @@ class Routes(list[Route]):
             hints = typing.get_type_hints(handler)
             answer, body, query = hints.pop("return"), hints.pop("body", None), hints.pop("query", None)
             takes_request = hints.pop("request", None) is not None
+            takes_form = hints.pop("form", None) is not None
             takes_connection = hints.pop("connection", None) is not None
             takes_once = hints.pop("once", None) is not None
             takes_revisions = hints.pop("revisions", None) is not None
@@ -159,6 +153,7 @@ class Routes(list[Route]):
                     errors=errors or {},
                     max_body_bytes=max_body_bytes,
                     takes_request=takes_request,
+                    takes_form=takes_form,
                     takes_connection=takes_connection,
                     takes_once=takes_once,
                     takes_revisions=takes_revisions,
@@ -173,8 +168,14 @@ class Routes(list[Route]):
         return declare
 
 
-def http_function(routes: Sequence[Route], *, prefix: str = "") -> HttpFunction:
-    """A plain function, as functions-framework wants it, that serves `routes`.
+def problem_document(_: flask.Request, error: InsigniaError) -> flask.Response:
+    return problem(error)
+
+
+def http_function(
+    routes: Sequence[Route], *, prefix: str = "", refuse: Refusal = problem_document
+) -> HttpFunction:
+    """A plain function, as functions-framework wants it, that serves `routes`, and tells errors by `refuse`.
 
     With a `prefix`, paths are answered with and without it: the function of one resource may be reached
     under a URL that already names the resource.
@@ -187,7 +188,7 @@ def http_function(routes: Sequence[Route], *, prefix: str = "") -> HttpFunction:
         return Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False).bind("")
 
     def function(request: flask.Request) -> flask.Response:
-        return _serve(adapter(), request)
+        return _serve(adapter(), request, refuse)
 
     return function
 
@@ -208,10 +209,10 @@ def _refusals(rules: Sequence[Rule]) -> Iterator[Rule]:
         yield Rule(path, endpoint=frozenset(allowed))
 
 
-def _serve(adapter: MapAdapter, request: flask.Request) -> flask.Response:
+def _serve(adapter: MapAdapter, request: flask.Request, refuse: Refusal) -> flask.Response:
     with known_by(request.headers.get(HEADER)):
         body = RequestBody(request)
-        response = _answer_or_problem(adapter, request, body)
+        response = _answer_or_refusal(adapter, request, body, refuse)
         body.discard()
         return _with_headers(request, response)
 
@@ -230,19 +231,21 @@ def _with_headers(request: flask.Request, response: flask.Response) -> flask.Res
     return response
 
 
-def _answer_or_problem(adapter: MapAdapter, request: flask.Request, body: "RequestBody") -> flask.Response:
+def _answer_or_refusal(
+    adapter: MapAdapter, request: flask.Request, body: RequestBody, refuse: Refusal
+) -> flask.Response:
     try:
         return _answer(adapter, request, body)
     except EXPECTED as error:
         if isinstance(error, Unavailable):
             logger.warning("%s (%s)", error, type(error.__cause__).__name__)
-        return problem(error)
+        return refuse(request, error)
     except Exception:
         logger.exception("Unexpected error in %s %r", request.method, request.path)
-        return problem(INTERNAL_ERROR)
+        return refuse(request, INTERNAL_ERROR)
 
 
-def _answer(adapter: MapAdapter, request: flask.Request, body: "RequestBody") -> flask.Response:
+def _answer(adapter: MapAdapter, request: flask.Request, body: RequestBody) -> flask.Response:
     """The order of the checks is part of the contract: URL, path, method, token, then what was sent."""
     _check_url(request)
     try:
@@ -310,7 +313,7 @@ def _options(allow: str) -> flask.Response:
 
 
 def _arguments(
-    route: Route, request: flask.Request, path_values: Mapping[str, str], body: "RequestBody"
+    route: Route, request: flask.Request, path_values: Mapping[str, str], body: RequestBody
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         name: _path_id(name, value) if route.path_parameters[name] is UUID else value
@@ -322,6 +325,8 @@ def _arguments(
         arguments["revisions"] = revisions_expected(request)
     if route.query is not None:
         arguments["query"] = validated(route.query, request.args.to_dict())
+    if route.takes_form:
+        arguments["form"] = body.read_form(route.max_body_bytes)
     if route.body is not None:
         arguments["body"] = validated(route.body, parse_json(body.read_json(route.max_body_bytes)))
     return arguments
@@ -355,52 +360,3 @@ def _not_modified(response: flask.Response) -> flask.Response:
     known = flask.Response(status=304, headers={"ETag": response.headers["ETag"]})
     del known.headers["Content-Type"]
     return known
-
-
-class RequestBody:
-    """The body of a request, of which never more than one byte too many is read.
-
-    It takes the place of `request.stream`: functions-framework reads what is left of that after an answer,
-    all of it, into memory.
-    """
-
-    def __init__(self, request: flask.Request) -> None:
-        self._headers = request.headers
-        self._mimetype = request.mimetype
-        self._length = request.content_length  # None for chunks, whose end is marked
-        self._stream = request.stream
-        self._read = 0
-        self._limit = MAX_BODY_BYTES
-        self.content = b""
-        request.stream = io.BytesIO()
-
-    def read_json(self, limit: int) -> bytes:
-        """The bytes of a body that says it is JSON, or says nothing; at most `limit` of them."""
-        self._limit = limit
-        if self._mimetype and not _JSON_TYPE.fullmatch(self._mimetype):
-            raise UnsupportedMediaType(f"{shown(self._mimetype)} is not understood; send application/json.")
-        if (encoding := self._headers.get("Content-Encoding", "identity").lower()) != "identity":
-            raise UnsupportedMediaType(
-                f"Content-Encoding {shown(encoding)} is not understood; send plain JSON."
-            )
-        try:
-            content = b"".join(self._chunks())
-        except Exception as error:  # each server has its own for a client that goes away or breaks its chunks
-            raise MalformedBody(ENDED_TOO_EARLY) from error
-        if len(content) > limit:
-            raise BodyTooLarge(f"The body is larger than {limit // 1024} KiB; send less.")
-        if len(content) < (self._length or 0):
-            raise MalformedBody(ENDED_TOO_EARLY)
-        self.content = content
-        return content
-
-    def discard(self) -> None:
-        """Read what is left, so that a client that is still sending gets the answer."""
-        with suppress(Exception):
-            for _ in self._chunks():
-                pass
-
-    def _chunks(self) -> Iterator[bytes]:
-        while self._read <= self._limit and (chunk := self._stream.read(self._limit + 1 - self._read)):
-            self._read += len(chunk)
-            yield chunk

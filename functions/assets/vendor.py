@@ -1,4 +1,4 @@
-"""Fetch the programs of the documentation pages from their npm packages (`make assets`).
+"""Fetch the programs and styles of our pages from their npm packages (`make assets`).
 
 Writes the files beside this script, and what they are to VENDORED.json, which a test holds against them.
 """
@@ -34,6 +34,8 @@ PACKAGES = (
         "MIT",
         ("bundles/redoc.standalone.js", "bundles/redoc.standalone.js.LICENSE.txt", "LICENSE"),
     ),
+    Package("htmx.org", "4.0.1", "0BSD", ("dist/htmx.min.js", "LICENSE")),
+    Package("@picocss/pico", "2.1.1", "MIT", ("css/pico.min.css", "LICENSE.md")),
 )
 
 # A page of ours fetches nothing from elsewhere: ReDoc hides its logo when it cannot be loaded.
@@ -43,7 +45,7 @@ REPLACED = {"bundles/redoc.standalone.js": (b'"https://cdn.redoc.ly/redoc/logo-m
 def main() -> None:
     vendored = []
     for package in PACKAGES:
-        folder = HERE / package.name
+        folder = HERE / package.name.split("/")[-1]
         folder.mkdir(exist_ok=True)
         for path, content in fetch(package).items():
             if path in REPLACED:

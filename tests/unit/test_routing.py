@@ -14,9 +14,9 @@ from werkzeug.test import Client, TestResponse
 from domain.errors import Conflict, InsigniaError, InvalidSchedule, NotFound, Unavailable
 from functions import bootstrap
 from functions.problems import CONTENT_TYPE, TABLE, TITLES, Unhealthy
+from functions.request_body import MAX_BODY_BYTES
 from functions.request_id import request_id
 from functions.routing import (
-    MAX_BODY_BYTES,
     MAX_URL_LENGTH,
     HttpFunction,
     Routes,

@@ -1,0 +1,67 @@
+// What the pages do with JavaScript: times in the zone of the browser, countdowns, and the parts that refresh.
+"use strict";
+
+(() => {
+  const REFRESH_MS = 30_000;
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const here = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" });
+  const UNITS = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]];
+
+  function words(seconds) {
+    let rest = Math.round(seconds);
+    const parts = [];
+    for (const [unit, size] of UNITS) {
+      const count = Math.floor(rest / size);
+      rest -= count * size;
+      if (count || parts.length) parts.push([count, unit]);
+    }
+    return parts.slice(0, 2).filter(([count]) => count).map(([count, unit]) => `${count} ${unit}`).join(" ");
+  }
+
+  function away(instant) {
+    const seconds = (instant - Date.now()) / 1000;
+    const size = words(Math.abs(seconds));
+    return !size ? "now" : seconds > 0 ? `in ${size}` : `${size} ago`;
+  }
+
+  function showLocalTimes(root) {
+    for (const time of root.querySelectorAll("time[datetime]:not([data-away]):not([title])")) {
+      const local = `${here.format(new Date(time.dateTime)).replace(",", "")} ${zone}`;
+      time.title = local;
+      const other = time.nextElementSibling;
+      if (zone !== "UTC" && !(other?.classList.contains("zone") && other.textContent.endsWith(zone))) {
+        const added = document.createElement("small");
+        added.className = "muted zone";
+        added.textContent = local;
+        (other?.classList.contains("zone") ? other : time).after(added);
+      }
+    }
+  }
+
+  function countDown() {
+    for (const time of document.querySelectorAll("time[data-away]")) time.textContent = away(new Date(time.dateTime));
+  }
+
+  function refreshRegularly() {
+    const controls = document.querySelector("[data-live-controls]");
+    if (!controls || !document.querySelector("[data-live]")) return;
+    const button = controls.querySelector("[data-live-pause]");
+    let isPaused = false;
+    controls.hidden = false;
+    button.addEventListener("click", () => {
+      isPaused = !isPaused;
+      button.setAttribute("aria-pressed", String(isPaused));
+      controls.querySelector("[data-live-state]").textContent = isPaused ? "Paused" : "Refreshes every 30 s";
+    });
+    setInterval(() => {
+      const live = document.querySelector("[data-live]");
+      const isInUse = live.contains(document.activeElement) || live.querySelector("details[open]");
+      if (!isPaused && !document.hidden && !isInUse) htmx.trigger(live, "refresh");
+    }, REFRESH_MS);
+  }
+
+  showLocalTimes(document);
+  setInterval(countDown, 1000);
+  refreshRegularly();
+  document.addEventListener("htmx:after:swap", () => showLocalTimes(document));
+})();

@@ -1,0 +1,87 @@
+"""The overview, in a browser."""
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.acceptance.conftest import Database
+from tests.acceptance.server import YEARLY, Api, Server
+from tests.acceptance.ui.watched import LOOKS, Watched
+from tests.receiver import Receiver
+
+
+def deactivated(api: Api, database: Database, name: str) -> None:
+    """A task that Insignia has switched off because its webhook failed."""
+    with Receiver(lambda _: (500, b"no")) as receiver:
+        task = api.create(name=name, webhook_url=receiver.url, max_retry=0)
+        database.make_due(task)
+        api.tick()
+
+
+def test_a_failing_task_is_shown_with_its_reason_and_can_be_reactivated(
+    user: Watched, api: Api, database: Database
+) -> None:
+    deactivated(api, database, "Broken")
+    user.open("/ui/")
+    attention = user.page.get_by_role("region", name="Needs attention")
+    expect(attention).to_contain_text("HTTP 500")
+    attention.get_by_role("button", name="Reactivate Broken").click()
+    expect(user.page.get_by_role("status")).to_contain_text("active again")
+    expect(attention).not_to_be_visible()
+    assert api.get("/tasks/")["tasks"][0]["status"] == "active"
+
+
+def test_the_hours_and_the_cards_count_what_ran(user: Watched, api: Api, database: Database) -> None:
+    deactivated(api, database, "Broken")
+    api.log(api.create(name="Fine"))
+    user.open("/ui/")
+    hours = user.page.get_by_role("region", name="Last 24 hours")
+    hours.get_by_text("As a table").click()
+    expect(hours.get_by_role("table")).to_contain_text("1 success, 1 failed")
+    assert hours.locator("rect.fill-failed").count() == 2, "the bar, and its legend"
+    expect(user.page.locator(".card", has_text="Success, 24 h")).to_contain_text("50 %")
+    expect(user.page.locator(".card", has_text="Deactivated by us")).to_contain_text("1")
+
+
+def test_the_next_runs_are_told_in_three_zones(user: Watched, api: Api) -> None:
+    api.create(name="Soon", schedule="* * * * *", timezone="Asia/Tokyo")
+    api.create(name="Much later", schedule=YEARLY)
+    user.open("/ui/")
+    upcoming = user.page.get_by_role("region", name="Next 24 hours")
+    for part in ("Soon", "UTC", "Asia/Tokyo", "America/New_York", "in "):
+        expect(upcoming).to_contain_text(part)
+    expect(upcoming).not_to_contain_text("Much later")
+
+
+def test_what_is_live_refreshes_unless_paused(user: Watched, api: Api) -> None:
+    user.page.clock.install()
+    user.open("/ui/")
+    active = user.page.locator(".card", has_text="Active").first
+    expect(active).to_contain_text("0")
+    api.create()
+    user.page.get_by_role("button", name="Pause").click()
+    user.page.clock.fast_forward(61_000)
+    expect(active).to_contain_text("0")
+    user.page.get_by_role("button", name="Pause").click()
+    user.page.clock.fast_forward(31_000)
+    expect(active).to_contain_text("1")
+
+
+def test_it_works_without_javascript(browser: Browser, server: Server, api: Api) -> None:
+    with Watched(browser, server.url, java_script_enabled=False) as user:
+        user.sign_in()
+        expect(user.page.get_by_role("heading", name="Overview")).to_be_visible()
+        user.page.get_by_role("button", name="Sign out").click()
+        expect(user.page.get_by_role("status")).to_have_text("You are signed out.")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_everybody_can_use_the_pages(user: Watched, api: Api, database: Database, look: str) -> None:
+    user.look(look)
+    user.open("/ui/sign-in")
+    assert user.faults() == []
+    user.open("/ui/")
+    assert user.faults() == []
+    deactivated(api, database, "A task with a name that is as long as names sometimes are in the world " * 2)
+    api.create(name="Soon", schedule="* * * * *", timezone="Asia/Tokyo")
+    user.open("/ui/")
+    assert user.faults() == []
