@@ -47,9 +47,15 @@ $(VENV)/checkov/installed: $(VENV)/installed tests/infra/checkov.txt
 infra: $(VENV)/checkov/installed  ## The infrastructure in full: terraform test, checkov
 	$(BIN)/pytest tests/infra --full-infra
 
+$(VENV)/peers/installed: $(VENV)/installed tests/bench/peers.txt
+	@echo "Installing the benchmark's peers into $(VENV)/peers; this takes half a minute, once."
+	@$(PYTHON) -m venv $(VENV)/peers
+	@$(VENV)/peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/bench/peers.txt \
+		&& touch $@ || { rm -rf $(VENV)/peers; echo "The peers could not be installed: is the package index in reach?"; }
+
 .PHONY: bench
-bench: $(VENV)/installed  ## Benchmarks, as ratios measured side by side
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/peers/installed  ## Benchmarks beside peers: about 20 minutes; 2 with SHORT=1
+	$(BIN)/python -m tests.bench $(if $(SHORT),--short)
 
 .PHONY: openapi
 openapi: $(VENV)/installed  ## Write docs/openapi.json anew, after a change of the API
@@ -68,3 +74,5 @@ requirements: $(VENV)/installed  ## Pin the dependencies anew, with hashes
 		--custom-compile-command "make requirements" requirements-dev.in -c requirements.txt -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make requirements" tests/infra/checkov.in -o tests/infra/checkov.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make requirements" tests/bench/peers.in -o tests/bench/peers.txt

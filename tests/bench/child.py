@@ -1,4 +1,4 @@
-"""A process of the benchmark: Python modules that answer each line of standard input with a line of JSON."""
+"""A process of the benchmark: a Python module that answers each line of its standard input, both in JSON."""
 
 import json
 import os
@@ -20,11 +20,17 @@ class BenchmarkFailed(Exception):
 class Child:
     """Runs `python -m module arguments`; ends when its standard input does."""
 
-    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str] = {}) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str] = {},
+        python: Path = Path(sys.executable),
+    ) -> None:
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         self._name = " ".join((module, *arguments))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [python, "-m", module, *arguments],
             cwd=ROOT,
             env=kept | dict(environment),
             stdin=subprocess.PIPE,
@@ -39,9 +45,9 @@ class Child:
             raise BenchmarkFailed(f"{self._name} ended with code {self._process.wait()} and no result")
         return json.loads(line)
 
-    def ask(self) -> Any:
+    def ask(self, *question: object) -> Any:
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
         return self.read()
 

@@ -18,12 +18,17 @@ TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Cluster:
-    """One embedded cluster with PostgreSQL's own default settings (fsync and synchronous_commit are on)."""
+    """One embedded cluster, durable as PostgreSQL's own settings have it, but for `settings`."""
+
+    def __init__(self, **settings: str) -> None:
+        self._settings = settings
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._data_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="insignia-bench-")))
-            self._url = make_url(stack.enter_context(EmbeddedPostgres(self._data_dir)))
+            self._url = make_url(
+                stack.enter_context(EmbeddedPostgres(self._data_dir, settings=self._settings))
+            )
             self._numbers = count(1)
             self._stack = stack.pop_all()
         (pid_file,) = self._data_dir.glob("postgres-*/postmaster.pid")

@@ -1,48 +1,47 @@
-"""What the rounds say together: medians, ratios, the machine; and the comparison with what was committed."""
+"""What the rounds say together: medians with least and most, ratios, the machine; and keeping that."""
 
 import json
 import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.bench.child import ROOT
 from tests.bench.measure import METRICS
+from tests.bench.scenarios import FLOOR, OURS, SCENARIOS, title
 
-WORSE = 1.2
-"""A ratio that shrank by more than this factor is a regression."""
+RESULT = Path(__file__).parent / "result.json"
 
-Round = dict[str, float]
+Samples = dict[str, list[float]]
+"""For each figure, such as `at_once/insignia/cpu`, what the rounds measured."""
+
 Report = dict[str, Any]
 
 
-def make_report(
-    rounds: dict[str, list[Round]], *, webhooks: int, destinations: int, postgresql: str
-) -> Report:
-    """`rounds` of each contestant, in the same order: a ratio is taken within a round, ours being 1."""
-    ours, *others = rounds
+def make_report(samples: Samples, *, webhooks: int, rounds: int, postgresql: str) -> Report:
     return {
         "machine": machine(postgresql),
         "webhooks": webhooks,
-        "destinations": destinations,
-        "rounds": len(rounds[ours]),
-        "contestants": {
-            name: {metric: spread([one[metric] for one in of_one]) for metric in METRICS}
-            for name, of_one in rounds.items()
-        },
-        "times_ours": {
-            name: {
-                metric: spread(
-                    [b[metric] / a[metric] for a, b in zip(rounds[ours], rounds[name], strict=True)]
-                )
-                for metric in METRICS
-            }
-            for name in others
-        },
+        "rounds": rounds,
+        "figures": {key: spread(values) for key, values in (samples | ratios(samples)).items()},
     }
+
+
+def ratios(samples: Mapping[str, Sequence[float]]) -> Samples:
+    """Ours to the floor's, and each other's to ours, each taken within a round: `at_once/naive/cpu/insignia`."""
+    found: Samples = {}
+    for key, values in samples.items():
+        scenario, contestant, *metric = key.split("/")
+        if not metric or contestant == FLOOR:
+            continue
+        other = FLOOR if contestant == OURS else OURS
+        below = samples.get("/".join((scenario, other, *metric)))
+        if below is not None:
+            found[f"{key}/{other}"] = [a / b for a, b in zip(values, below, strict=True)]
+    return found
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -73,69 +72,56 @@ def machine(postgresql: str) -> dict[str, object]:
     }
 
 
+def setting(report: Report) -> str:
+    """Where and how it was measured, in a sentence."""
+    where = report["machine"]
+    return (
+        f"{report['webhooks']:,} webhooks due at once, median (least to most) of {report['rounds']} rounds, on "
+        f"{where['cores']} cores of {where['cpu']}, Python {where['python']}, PostgreSQL {where['postgresql']}; "
+        "the ratios are what counts."
+    )
+
+
 def table(report: Report) -> str:
-    names = list(report["contestants"])
-    ours, *others = names
-    cores = f"{report['machine']['cores']} cores"
-    lines = [
-        f"{report['webhooks']:,} webhooks due at once, {report['destinations']} destinations; "
-        f"median (min to max) of {report['rounds']} rounds",
-        f"{report['machine']['cpu']}, {cores}, Python {report['machine']['python']}, "
-        f"PostgreSQL {report['machine']['postgresql']}; the ratios are what counts",
-        "",
-        f"{'':36}"
-        + "".join(f"{name:>28}" for name in names)
-        + "".join(f"{f'{n} ÷ {ours}':>28}" for n in others),
-    ]
-    for metric, words in METRICS.items():
-        cells = [shown(report["contestants"][name][metric]) for name in names]
-        cells += [shown(report["times_ours"][name][metric]) for name in others]
-        lines.append(f"{words:36}" + "".join(f"{cell:>28}" for cell in cells))
+    """Every figure of every scenario, for a terminal."""
+    figures = report["figures"]
+    lines = [setting(report)]
+    for scenario in SCENARIOS:
+        names = [name for name in scenario.contestants if f"{scenario.name}/{name}/cpu" in figures]
+        if not names:
+            continue
+        lines += ["", f"{scenario.words}:"]
+        for name in names:
+            share = scenario.contestants[name]
+            lines.append(f"  {title(name)}" + (f" ({share * report['webhooks']:,.0f})" if share < 1 else ""))
+            for metric, words in METRICS.items():
+                other = FLOOR if name == OURS else OURS
+                ratio = figures.get(f"{scenario.name}/{name}/{metric}/{other}")
+                times = f"{shown(ratio)} x {title(other)}" if ratio else ""
+                lines.append(f"    {words:40}{shown(figures[f'{scenario.name}/{name}/{metric}']):32}{times}")
     return "\n".join(lines)
 
 
-def shown(figures: dict[str, float]) -> str:
-    median, least, most = (number(figures[key]) for key in ("median", "min", "max"))
-    return f"{median} ({least} to {most})"
+def shown(figure: Mapping[str, float]) -> str:
+    median, least, most = (number(figure[key]) for key in ("median", "min", "max"))
+    return median if least == most else f"{median} ({least} to {most})"
 
 
 def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def committed(path: Path) -> Report | None:
-    """The report of the last commit, if there is one."""
-    show = ["git", "show", f"HEAD:{path.relative_to(ROOT).as_posix()}"]
+def committed() -> Report | None:
+    """The result of the last commit, if there is one."""
+    show = ["git", "show", f"HEAD:{RESULT.relative_to(ROOT).as_posix()}"]
     try:
         return load(subprocess.run(show, cwd=ROOT, capture_output=True, check=True).stdout)
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
 
 
-def comparison(before: Report | None, now: Report) -> str:
-    if before is None:
-        return "There is no committed result to compare with."
-    lines = regressions(before, now) or ["No ratio is more than 20 % worse than in the last commit."]
-    if before["machine"] != now["machine"]:
-        lines.append(f"The last commit was measured elsewhere: {before['machine']}")
-    return "\n".join(lines)
-
-
-def regressions(before: Report, now: Report) -> list[str]:
-    """A sentence for each ratio that got worse by more than 20 %."""
-    found = []
-    for name, ratios in now["times_ours"].items():
-        for metric, words in METRICS.items():
-            old = before["times_ours"].get(name, {}).get(metric, {}).get("median", 0)
-            new = ratios[metric]["median"]
-            if old > new * WORSE:
-                found.append(f"REGRESSION: {words}: {name} took {number(old)} times ours, now {number(new)}")
-    return found
-
-
 def save(path: Path, report: Report) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
 def load(text: bytes) -> Report:

@@ -20,17 +20,23 @@ class Webhook:
         return {"event": "invoice.reminder", "number": self.number, "customer": f"customer-{self.number}"}
 
 
-def make_webhooks(number: int, receivers: list[str]) -> list[Webhook]:
-    """Spread over `receivers` (base URLs), with 20 different pairs of schedule and timezone."""
+def addresses(hosts: int) -> list[str]:
+    """As many addresses of this machine; all of 127.0.0.0/8 leads to it."""
+    return [f"127.0.{1 + n // 200}.{1 + n % 200}" for n in range(hosts)]
+
+
+def make_webhooks(number: int, *, scheme: str, port: int, hosts: int) -> list[Webhook]:
+    """Spread over the hosts, with 20 different pairs of schedule and timezone."""
     later = datetime.now(UTC) + timedelta(minutes=30)
     schedules = [
         f"{later.minute} {rest}"
         for rest in ("* * * *", "*/2 * * *", "9 * * *", "9-17 * * MON-FRI", f"{later.hour} 1 * *")
     ]
+    all_hosts = addresses(hosts)
     return [
         Webhook(
             number=n,
-            url=f"{receivers[n % len(receivers)]}/hooks/{n}",
+            url=f"{scheme}://{all_hosts[n % hosts]}:{port}/hooks/{n}",
             schedule=schedules[n % len(schedules)],
             timezone=TIMEZONES[n // len(schedules) % len(TIMEZONES)],
         )

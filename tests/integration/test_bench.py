@@ -1,53 +1,90 @@
 """The benchmark works, and does not let a contestant off that did not do its work; nothing here is timed."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.bench import report
-from tests.bench.__main__ import run
+from tests.bench import due_at_once, goals, report
+from tests.bench.__main__ import with_who_is_here
 from tests.bench.child import BenchmarkFailed, Child
+from tests.bench.cluster import Cluster
+from tests.bench.goals import GOALS, Goal
 from tests.bench.measure import METRICS, check
+from tests.bench.scenarios import FLOOR, OURS, SCENARIOS
 
 WEBHOOKS = 20
+AT_ONCE, HTTPS, *_ = SCENARIOS
 
 
 @pytest.fixture(scope="module")
 def result() -> report.Report:
     if sys.platform != "linux":
         pytest.skip("reads /proc")
-    return run(rounds=1, webhooks=WEBHOOKS)
+    over_https = replace(HTTPS, contestants=dict.fromkeys((OURS, FLOOR), 1.0))
+    scenarios = with_who_is_here((AT_ONCE, over_https))
+    with Cluster() as cluster:
+        samples = due_at_once.run(cluster, scenarios, webhooks=WEBHOOKS, rounds=1)
+        return report.make_report(samples, webhooks=WEBHOOKS, rounds=1, postgresql=cluster.version())
 
 
 def test_each_contestant_delivers_and_is_measured(result: report.Report) -> None:
-    assert list(result["contestants"]) == ["insignia", "naive"]
-    for figures in (*result["contestants"].values(), *result["times_ours"].values()):
-        assert list(figures) == list(METRICS)
-        assert all(0 < one["min"] <= one["median"] <= one["max"] for one in figures.values())
+    figures = result["figures"]
+    for name in with_who_is_here((AT_ONCE,))[0].contestants:
+        assert {f"at_once/{name}/{metric}" for metric in METRICS} <= set(figures)
+    assert {f"https/{name}/cpu" for name in (OURS, FLOOR)} <= set(figures)
+    assert all(0 <= one["min"] <= one["median"] <= one["max"] for one in figures.values())
+    assert figures["at_once/insignia/cpu"]["median"] > 0
 
 
-def test_the_table_shows_every_figure(result: report.Report) -> None:
+def test_the_table_shows_every_contestant_and_figure(result: report.Report) -> None:
     table = report.table(result)
-    assert all(words in table for words in METRICS.values())
+    for words in (*METRICS.values(), "Insignia", "the floor", "the first design"):
+        assert words in table
 
 
 def test_a_result_is_kept_as_it_is(result: report.Report, tmp_path: Path) -> None:
-    path = tmp_path / "results" / "result.json"
+    path = tmp_path / "result.json"
     report.save(path, result)
     assert report.load(path.read_bytes()) == result
 
 
-def test_a_ratio_that_got_worse_by_more_than_a_fifth_is_a_regression() -> None:
-    before, same, worse = (ratios_of(median) for median in (10.0, 8.4, 8.3))
-    assert report.regressions(before, same) == []
-    assert len(report.regressions(before, worse)) == len(METRICS)
-    assert "REGRESSION" in report.comparison(before, worse)
+def test_ratios_are_taken_within_a_round() -> None:
+    samples = {"s/insignia/cpu": [10.0, 20.0], "s/floor/cpu": [5.0, 5.0], "s/seed/cpu": [100.0, 100.0]}
+    assert report.ratios(samples) == {
+        "s/insignia/cpu/floor": [2.0, 4.0],
+        "s/seed/cpu/insignia": [10.0, 5.0],
+    }
 
 
-def ratios_of(median: float) -> report.Report:
-    ratios = {metric: {"median": median} for metric in METRICS}
-    return {"machine": {}, "times_ours": {"naive": ratios}}
+def report_of(figures: dict[str, float]) -> report.Report:
+    spread = {key: {"median": value, "min": value, "max": value} for key, value in figures.items()}
+    return {"machine": {}, "webhooks": 1, "figures": spread}
+
+
+def test_every_goal_is_judged() -> None:
+    at_most, at_least = (next(goal for goal in GOALS if goal.bound == bound) for bound in ("<=", ">="))
+    verdict = {
+        words: (measured, met)
+        for words, _, measured, met in goals.verdict(
+            report_of({at_most.figure: at_most.limit * 1.01, at_least.figure: at_least.limit * 1.01})
+        )
+    }
+    assert len(verdict) == len(GOALS)
+    assert verdict.pop(at_most.words)[1] == "NOT met"
+    assert verdict.pop(at_least.words)[1] == "met"
+    assert set(verdict.values()) == {("", "not measured")}
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: goal.figure)
+def test_a_goal_whose_figure_got_worse_by_more_than_a_fifth_is_a_regression(goal: Goal) -> None:
+    factors = (1.19, 1.21) if goal.bound == "<=" else (1 / 1.19, 1 / 1.21)
+    before, same, worse = (report_of({goal.figure: 100 * factor}) for factor in (1, *factors))
+    assert goals.regressions(before, same) == []
+    assert len(goals.regressions(before, worse)) == 1
+    assert goals.regressions(worse, before) == []
+    assert "REGRESSION" in goals.comparison(before, worse)
 
 
 @pytest.mark.parametrize(
@@ -58,11 +95,12 @@ def ratios_of(median: float) -> report.Report:
         ([0, 1], [(0, "success")]),
         ([0, 1], [(0, "success"), (1, "failed")]),
         ([0, 1], [(0, "success"), (1, "success"), (1, "success")]),
+        ([0, 0], None),
     ],
-    ids=["not called", "called twice", "not logged", "failed", "logged twice"],
+    ids=["not called", "called twice", "not logged", "failed", "logged twice", "without a log"],
 )
 def test_a_contestant_that_did_not_do_its_work_fails_the_benchmark(
-    arrived: list[int], outcomes: list[tuple[int, str]]
+    arrived: list[int], outcomes: list[tuple[int, str]] | None
 ) -> None:
     with pytest.raises(BenchmarkFailed):
         check("somebody", 2, arrived, outcomes)

@@ -1,0 +1,1 @@
+"""Who is measured. Each module is run in a process of its own, as tests/bench/contestant.py says."""
