@@ -51,7 +51,9 @@ def test_a_result_is_kept_as_it_is(result: report.Report, tmp_path: Path) -> Non
 
 
 def test_ratios_are_taken_within_a_round() -> None:
-    samples = {"s/insignia/cpu": [10.0, 20.0], "s/floor/cpu": [5.0, 5.0], "s/seed/cpu": [100.0, 100.0]}
+    samples = {"s/insignia/cpu": [10.0, 20.0], "s/floor/cpu": [5.0, 5.0], "s/seed/cpu": [100.0, 100.0]} | {
+        "s/seed/wall": [1.0, 1.0]
+    }
     assert report.ratios(samples) == {
         "s/insignia/cpu/floor": [2.0, 4.0],
         "s/seed/cpu/insignia": [10.0, 5.0],
