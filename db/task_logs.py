@@ -1,6 +1,6 @@
 """Statements on task logs for the API; db/slot_claims.py and db/settle.py hold the engine's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
     update,
 )
 
@@ -54,6 +55,25 @@ TASK_LOG_BYTES = (
     + func.coalesce(json_bytes(task_logs.c.message), 0)
     + func.coalesce(json_bytes(task_logs.c.response_excerpt), 0)
 )
+
+
+RECENT_RUNS = text("""
+SELECT wanted.task_id, (
+    SELECT json_agg(json_build_array(status, duration_ms) ORDER BY created_at, id)
+    FROM (
+        SELECT status, duration_ms, created_at, id FROM task_logs
+        WHERE task_logs.task_id = wanted.task_id ORDER BY created_at DESC, id DESC LIMIT :limit
+    ) newest
+) FROM unnest(CAST(:task_ids AS uuid[])) AS wanted (task_id)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class RecentRun:
+    """What a sparkline shows of a log."""
+
+    status: RunStatus
+    duration_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +156,17 @@ def list_task_logs(
         size=TASK_LOG_BYTES,
         item_of=task_log_of,
     )
+
+
+def read_recent_runs(
+    connection: Connection, task_ids: Sequence[UUID], limit: int
+) -> dict[UUID, list[RecentRun]]:
+    """The newest logs of each of these tasks, at most `limit` of them, oldest first."""
+    rows = connection.execute(RECENT_RUNS, {"task_ids": list(task_ids), "limit": limit})
+    return {
+        task_id: [RecentRun(RunStatus(status), duration_ms) for status, duration_ms in runs or ()]
+        for task_id, runs in rows
+    }
 
 
 def update_task_log(connection: Connection, log_id: UUID, changes: Mapping[str, Any]) -> TaskLog:

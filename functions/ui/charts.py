@@ -1,14 +1,19 @@
 """Pictures as figures: what templates/charts.html draws as SVG. Colours and patterns are those of ui.css."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from db.stats import Hour
+from db.task_logs import RecentRun
 
 STATUSES = ("success", "failed", "missed", "skipped", "cancelled")
 BAR_WIDTH = 20
 CHART_HEIGHT = 120
+SPARK_RUNS = 60
+SPARK_STEP = 3
+SPARK_HEIGHT = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +62,37 @@ def segments_of(hour: Hour, scale: float) -> list[Segment]:
             y = max(y - height, 0.0)
             segments.append(Segment(status, count, round(y, 1), round(height, 1)))
     return segments
+
+
+@dataclass(frozen=True, slots=True)
+class Spark:
+    """One run in a sparkline."""
+
+    status: str
+    x: int
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sparkline:
+    """The last runs of a task: the height is the duration, the colour the result; the newest is at the right."""
+
+    sparks: Sequence[Spark]
+    words: str
+
+
+def sparkline(runs: Sequence[RecentRun]) -> Sparkline:
+    """Of at most SPARK_RUNS runs, oldest first. What has no duration is a stump."""
+    longest = max([run.duration_ms or 0 for run in runs], default=0) or 1
+    first = (SPARK_RUNS - len(runs)) * SPARK_STEP
+    sparks = tuple(
+        Spark(run.status, first + number * SPARK_STEP, height_of(run, longest))
+        for number, run in enumerate(runs)
+    )
+    counts = Counter(run.status.value for run in runs)
+    parts = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    return Sparkline(sparks, f"Last runs: {parts or 'none yet'}")
+
+
+def height_of(run: RecentRun, longest: int) -> float:
+    return round(4 + (SPARK_HEIGHT - 4) * (run.duration_ms or 0) / longest, 1)

@@ -1,7 +1,6 @@
 """/ui/: how things are, and what needs attention."""
 
 from datetime import timedelta
-from uuid import UUID
 
 import flask
 
@@ -10,11 +9,9 @@ from db.paging import Page
 from db.stats import read_stats
 from db.tasks import TaskFilter, list_tasks
 from db.ticks import read_clock, read_health
-from domain.task import TaskOrder, TaskStatus
+from domain.task import TaskOrder
 from functions.bootstrap import database
 from functions.health import LATE_AFTER_SECONDS
-from functions.schemas import TaskChanges
-from functions.tasks import update_task
 from functions.ui.charts import bars_of
 from functions.ui.pages import HOME, Pages, View
 
@@ -50,12 +47,6 @@ def overview(view: View) -> flask.Response:
         ],
         attention=switched_off.items,
     )
-
-
-@pages.page("POST", "/ui/tasks/{task_id}/reactivate")
-def reactivate(view: View, task_id: UUID) -> flask.Response:
-    update_task(task_id, TaskChanges(status=TaskStatus.ACTIVE), None)
-    return view.go_to(HOME, notice="reactivated")
 
 
 def newest(limit: int) -> Page:

@@ -38,11 +38,21 @@ ASSETS = {
     "ui.css": "ui.css",
     "ui.js": "ui.js",
 }
-NAVIGATION = {"Overview": HOME}
+TASKS = "/ui/tasks"
+NAVIGATION = {"Overview": HOME, "Tasks": TASKS}
 """Pages that every page links to."""
 
 NOTICES = {
     "reactivated": "The task is active again. Its failures are forgotten, and its next run is planned from now.",
+    "paused": "The task is paused: it runs no more until it is activated.",
+    "duplicated": "The copy is made. It is inactive until you activate it.",
+    "ran-success": "The run succeeded.",
+    "ran-failed": "The run failed. Its log says why.",
+    "ran-retrying": "The first attempt failed; the next tick tries again.",
+    "ran-running": "The run is left to the next tick.",
+    "bulk-activated": "The chosen tasks are active.",
+    "bulk-paused": "The chosen tasks are paused.",
+    "bulk-deleted": "The chosen tasks and their logs are deleted.",
     "signed-out": "You are signed out.",
 }
 """What a page says about what was just done, by the `notice` of its URL."""
@@ -67,8 +77,15 @@ class View:
 
     def go_to(self, path: str, notice: str | None = None) -> flask.Response:
         """After something was done: to a page that says so."""
-        query = f"?{urlencode({'notice': notice})}" if notice else ""
-        return redirect(self.request, path + query)
+        query = urlencode({"notice": notice}) if notice else ""
+        joint = "&" if "?" in path else "?"
+        return redirect(self.request, f"{path}{joint}{query}" if query else path)
+
+    @property
+    def here(self) -> str:
+        """The URL of the page, without what it says about what was just done."""
+        query = urlencode([item for item in self.request.args.items(multi=True) if item[0] != "notice"])
+        return self.request.path + (f"?{query}" if query else "")
 
     @property
     def notice(self) -> str | None:

@@ -5,6 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from domain.task import Task
+from domain.webhook_url import parse_webhook_url
+from domain.words import in_words
+
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -58,6 +62,24 @@ def relative(instant: datetime, now: datetime) -> str:
     return f"in {size}" if away > timedelta(0) else f"{size} ago"
 
 
+def state(task: Task) -> str:
+    """The status of a task; `deactivated` if Insignia has switched it off."""
+    return "deactivated" if task.deactivated_at is not None else task.status.value
+
+
+def schedule(task: Task) -> str:
+    """When a task runs, in words."""
+    definition = task.definition
+    if definition.schedule is None:
+        return f"Once, on {utc(definition.run_at)}" if definition.run_at else "Never"
+    return in_words(definition.schedule)
+
+
+def host(task: Task) -> str:
+    """Where the webhook of a task is: the rest of its URL is a secret."""
+    return parse_webhook_url(task.definition.webhook_url).host
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "milliseconds": milliseconds,
     "seconds": seconds,
@@ -66,4 +88,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "local": local,
     "rfc3339": rfc3339,
     "relative": relative,
+    "state": state,
+    "schedule": schedule,
+    "host": host,
 }

@@ -32,7 +32,7 @@ def signed_in(somebody: Api, token: str = TOKEN) -> dict[str, str]:
 
 
 def post(api: Api, path: str, headers: Mapping[str, str] = OURS, **fields: str) -> requests.Response:
-    return api("POST", path, data=fields or {"": ""}, headers={**headers})
+    return api("POST", path, data=fields or {"back": "/ui/"}, headers={**headers})
 
 
 def request_with(cookie: str) -> flask.Request:
@@ -117,7 +117,7 @@ def test_a_cookie_that_we_did_not_sign_is_none(cookie: str) -> None:
 )
 def test_a_page_of_another_site_changes_nothing(somebody: Api, api: Api, headers: Mapping[str, str]) -> None:
     task = api.create(status="inactive")
-    path = f"/ui/tasks/{task['id']}/reactivate"
+    path = f"/ui/tasks/{task['id']}/activate"
     refused = post(somebody, path, {**headers, **signed_in(somebody)})
     assert refused.status_code == 403
     assert "does not come from a page of this Insignia" in refused.text
@@ -128,13 +128,13 @@ def test_a_page_of_another_site_changes_nothing(somebody: Api, api: Api, headers
 def test_a_browser_without_fetch_metadata_is_known_by_its_origin(somebody: Api, api: Api) -> None:
     task = api.create(status="inactive")
     headers = {"Origin": somebody.url, **signed_in(somebody)}
-    assert post(somebody, f"/ui/tasks/{task['id']}/reactivate", headers).status_code == 303
+    assert post(somebody, f"/ui/tasks/{task['id']}/activate", headers).status_code == 303
     assert api.get(f"/tasks/{task['id']}")["status"] == "active"
 
 
 def test_nothing_is_changed_without_a_session_nor_by_a_bearer_token(somebody: Api, api: Api) -> None:
     task = api.create(status="inactive")
-    path = f"/ui/tasks/{task['id']}/reactivate"
+    path = f"/ui/tasks/{task['id']}/activate"
     assert post(somebody, path).headers["Location"] == "/ui/sign-in?next=%2Fui%2F"
     assert post(api, path).headers["Location"] == "/ui/sign-in?next=%2Fui%2F"
     assert api.get(f"/tasks/{task['id']}")["status"] == "inactive"
@@ -145,7 +145,7 @@ def test_the_cookie_does_not_open_the_api(somebody: Api) -> None:
 
 
 def test_errors_under_ui_are_pages_and_elsewhere_documents(somebody: Api) -> None:
-    for path in ("/ui/nothing", "/ui/tasks/no-uuid/reactivate"):
+    for path in ("/ui/nothing", "/ui/tasks/no-uuid/activate"):
         answer = somebody("GET", path)
         assert answer.status_code in (404, 405)
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
