@@ -1,6 +1,7 @@
-"""`python main.py`: the local run, or one look at the job of Cloud Scheduler, or one change of it.
+"""`python main.py`: the local run, tasks as code, or one look at the job of Cloud Scheduler, or one change of it.
 
     python main.py [--demo]
+    python main.py tasks plan | apply | export | import
     python main.py scheduler ensure --url URL --service-account EMAIL
     python main.py scheduler status | pause | resume | run
 
@@ -28,9 +29,13 @@ ACTIONS = {
 
 def main() -> None:
     """Ends with exit code 1 and one line when something is wrong."""
+    if sys.argv[1:2] == ["tasks"]:
+        tasks(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python main.py", description="Run Insignia on this machine.")
     parser.add_argument("--demo", action="store_true", help="add a few tasks, and a receiver to watch them")
-    commands = parser.add_subparsers(dest="command", metavar="scheduler")
+    commands = parser.add_subparsers(dest="command", metavar="tasks | scheduler")
+    commands.add_parser("tasks", add_help=False, help="keep tasks in a file, at a running Insignia")
     scheduler = commands.add_parser("scheduler", help="manage the job of Cloud Scheduler that calls tick")
     actions = scheduler.add_subparsers(dest="action", required=True)
     parsers = {name: actions.add_parser(name, help=text, description=text) for name, text in ACTIONS.items()}
@@ -44,6 +49,16 @@ def main() -> None:
         print(described(change(options)))
     except InsigniaError as error:
         sys.exit(f"Insignia cannot do that: {error}")
+
+
+def tasks(arguments: list[str]) -> None:
+    try:
+        from functions import tasks_command
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"Insignia cannot do that: {error.name} is missing; run: pip install -r requirements-cli.txt"
+        )
+    tasks_command.main(arguments)
 
 
 def change(options: argparse.Namespace) -> JobState:

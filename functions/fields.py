@@ -33,6 +33,7 @@ from domain.webhook_url import parse_webhook_url
 MAX_INTEGER = 2**31 - 1
 MAX_QUERY_INTEGER = 2**63 - 1
 MAX_TAGS = 10
+MAX_NAME_LENGTH = 200
 MASK = "…"
 """Takes the place of a secret for those who may only read; it is refused when it is sent back."""
 
@@ -161,7 +162,12 @@ SentId = Annotated[Id, BeforeValidator(canonical_uuid)]
 SentInstant = Annotated[Instant, BeforeValidator(instant)]
 Name = Annotated[
     str,
-    Field(min_length=1, max_length=200, description="What people call the task.", examples=["Daily report"]),
+    Field(
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        description="What people call the task.",
+        examples=["Daily report"],
+    ),
 ]
 Schedule = Annotated[
     Annotated[str, AfterValidator(checked_schedule)] | None,

@@ -57,6 +57,7 @@ class Settings:
     migrate_url: str | None
     database_app_users: tuple[str, ...]
     scheduler_job: str | None
+    insignia_url: str | None
     own_hosts: tuple[str, ...]
 
 
@@ -108,6 +109,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         scheduler_job=matching(
             values, "SCHEDULER_JOB", SCHEDULER_JOB, "projects/PROJECT/locations/LOCATION/jobs/JOB"
         ),
+        insignia_url=https_url(values, "INSIGNIA_URL"),
         own_hosts=matching_list(values, "OWN_HOSTS", HOST, "host names such as api.example.com"),
     )
     if set(settings.api_tokens) & set(settings.api_read_tokens):

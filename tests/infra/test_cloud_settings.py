@@ -22,6 +22,7 @@ NOT_SET_IN_THE_CLOUD = {
     "PORT": "Cloud Run sets it, and functions-framework reads it",
     "DATA_DIR": "a function keeps nothing on a disk",
     "LOG_FILE": "a function logs to its standard output",
+    "INSIGNIA_URL": "a client reads it",
     "LOCAL_TICK": "Cloud Scheduler calls tick",
     "K_SERVICE": "Cloud Run sets it",
     "DATABASE_URL": "the connector and IAM take its place: it would hold a password",
