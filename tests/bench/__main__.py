@@ -4,24 +4,26 @@ import argparse
 import sys
 from dataclasses import replace
 
-from tests.bench import due_at_once, goals, report
+from tests.bench import due_at_once, goals, growth, report, servers
 from tests.bench.child import BenchmarkFailed
 from tests.bench.cluster import Cluster
 from tests.bench.measure import PEERS_PYTHON
 from tests.bench.scenarios import SCENARIOS, Scenario
 
 ROUNDS, WEBHOOKS = 5, 10_000
+LOGS = 1_000_000
 SHORT_ROUNDS, SHORT_WEBHOOKS, SHORT_SCENARIOS = 2, 2_000, 3
 
 
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     options.add_argument("--short", action="store_true", help="less of everything, and nothing is kept")
+    options.add_argument("--logs", type=int, default=LOGS, help="of the big database; default %(default)s")
     chosen = options.parse_args()
     if sys.platform != "linux":
         sys.exit("The benchmark reads the CPU of PostgreSQL from /proc, and so it runs on Linux only.")
     try:
-        result = short() if chosen.short else full()
+        result = short() if chosen.short else full(chosen.logs)
     except BenchmarkFailed as failure:
         sys.exit(f"The benchmark FAILED: {failure}")
     print(report.table(result), goals.table(result), sep="\n\n")
@@ -33,13 +35,26 @@ def main() -> None:
 
 
 def short() -> report.Report:
-    return measure(with_who_is_here(SCENARIOS[:SHORT_SCENARIOS]), SHORT_WEBHOOKS, SHORT_ROUNDS)
+    """A few webhooks in some of the scenarios, and the API; growth takes too long."""
+    with Cluster() as cluster:
+        scenarios = with_who_is_here(SCENARIOS[:SHORT_SCENARIOS])
+        samples = due_at_once.run(cluster, scenarios, webhooks=SHORT_WEBHOOKS, rounds=SHORT_ROUNDS)
+        samples |= servers.run(cluster, rounds=SHORT_ROUNDS)
+        version = cluster.version()
+    return report.make_report(
+        samples, webhooks=SHORT_WEBHOOKS, logs=0, rounds=SHORT_ROUNDS, postgresql=version
+    )
 
 
-def full() -> report.Report:
+def full(logs: int) -> report.Report:
     if not PEERS_PYTHON.exists():
         raise BenchmarkFailed("the peers are not installed, and a result without them is not kept.")
-    return measure(SCENARIOS, WEBHOOKS, ROUNDS)
+    with Cluster() as cluster:
+        samples = due_at_once.run(cluster, SCENARIOS, webhooks=WEBHOOKS, rounds=ROUNDS)
+        samples |= servers.run(cluster, rounds=ROUNDS)
+        version = cluster.version()
+    samples |= growth.run(logs=logs, rounds=ROUNDS)
+    return report.make_report(samples, webhooks=WEBHOOKS, logs=logs, rounds=ROUNDS, postgresql=version)
 
 
 def with_who_is_here(scenarios: tuple[Scenario, ...]) -> tuple[Scenario, ...]:
@@ -53,12 +68,6 @@ def with_who_is_here(scenarios: tuple[Scenario, ...]) -> tuple[Scenario, ...]:
 def without_peers(scenario: Scenario) -> Scenario:
     own = {name: share for name, share in scenario.contestants.items() if not name.startswith("peers.")}
     return replace(scenario, contestants=own)
-
-
-def measure(scenarios: tuple[Scenario, ...], webhooks: int, rounds: int) -> report.Report:
-    with Cluster() as cluster:
-        samples = due_at_once.run(cluster, scenarios, webhooks=webhooks, rounds=rounds)
-        return report.make_report(samples, webhooks=webhooks, rounds=rounds, postgresql=cluster.version())
 
 
 if __name__ == "__main__":

@@ -41,6 +41,15 @@ GOALS = (
     Goal("lateness of 99 %, receivers that answer at once", "at_once/insignia/lateness_p99", "<=", 1.5, "s"),
     Goal("lateness of 99 %, receivers that take 100 ms", "after_100_ms/insignia/lateness_p99", "<=", 6, "s"),
     Goal("verified HTTPS, CPU per webhook, our process", "https/insignia/process_cpu", "<=", 150, "µs"),
+    Goal("finding 100 due of 1,000,000 tasks, to 10,000", "growth/claim/ratio", "<=", 1.2, "x"),
+    Goal("nothing due of 1,000,000 tasks, beyond SELECT 1", "growth/nothing_due/big", "<=", 0.2, "ms"),
+    Goal("cold start of api, CPU, to a bare app's", "api/insignia/cold_start_cpu/floor", "<=", 1.3, "x"),
+    Goal("GET one task, CPU of the server, to a bare app's", "api/insignia/get_cpu/floor", "<=", 1.3, "x"),
+    Goal("100 of 1,000,000 tasks by cursor, to 1,000", "growth/page_by_cursor/ratio", "<=", 2, "x"),
+    Goal("page 10,000 of the tasks, to page 10", "growth/last_page/ratio", "<=", 2, "x"),
+    Goal("newest 100 logs, to the same of 1,000", "growth/newest_logs/ratio", "<=", 2, "x"),
+    Goal("search by part of the name, to 1,000", "growth/search/ratio", "<=", 2, "x"),
+    Goal("skip and limit, with the exact total", "growth/page_with_total/big", "<=", 250, "ms"),
     Goal("memory of a tick", "at_once/insignia/memory", "<=", 150, "MB"),
 )
 

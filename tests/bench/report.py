@@ -21,10 +21,11 @@ Samples = dict[str, list[float]]
 Report = dict[str, Any]
 
 
-def make_report(samples: Samples, *, webhooks: int, rounds: int, postgresql: str) -> Report:
+def make_report(samples: Samples, *, webhooks: int, logs: int, rounds: int, postgresql: str) -> Report:
     return {
         "machine": machine(postgresql),
         "webhooks": webhooks,
+        "logs": logs,
         "rounds": rounds,
         "figures": {key: spread(values) for key, values in (samples | ratios(samples)).items()},
     }
@@ -102,6 +103,9 @@ def table(report: Report) -> str:
                 ratio = figures.get(f"{scenario.name}/{name}/{metric}/{other}")
                 times = f"{shown(ratio)} x {title(other)}" if ratio else ""
                 lines.append(f"    {words:40}{shown(figures[f'{scenario.name}/{name}/{metric}']):32}{times}")
+    others = {key: figure for key, figure in figures.items() if key.startswith(("api/", "growth/"))}
+    lines += ["", "The API beside a bare app, and growth with the rows, in ms or as ratios:"]
+    lines += [f"  {key:42}{shown(figure)}" for key, figure in others.items()]
     return "\n".join(lines)
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import due_at_once, goals, report
+from tests.bench import due_at_once, goals, growth, report, servers
 from tests.bench.__main__ import with_who_is_here
 from tests.bench.child import BenchmarkFailed, Child
 from tests.bench.cluster import Cluster
 from tests.bench.goals import GOALS, Goal
-from tests.bench.measure import METRICS, check
+from tests.bench.measure import METRICS, PEERS_PYTHON, check
 from tests.bench.scenarios import FLOOR, OURS, SCENARIOS
 
 WEBHOOKS = 20
@@ -26,7 +26,7 @@ def result() -> report.Report:
     scenarios = with_who_is_here((AT_ONCE, over_https))
     with Cluster() as cluster:
         samples = due_at_once.run(cluster, scenarios, webhooks=WEBHOOKS, rounds=1)
-        return report.make_report(samples, webhooks=WEBHOOKS, rounds=1, postgresql=cluster.version())
+        return report.make_report(samples, webhooks=WEBHOOKS, logs=0, rounds=1, postgresql=cluster.version())
 
 
 def test_each_contestant_delivers_and_is_measured(result: report.Report) -> None:
@@ -36,6 +36,33 @@ def test_each_contestant_delivers_and_is_measured(result: report.Report) -> None
     assert {f"https/{name}/cpu" for name in (OURS, FLOOR)} <= set(figures)
     assert all(0 <= one["min"] <= one["median"] <= one["max"] for one in figures.values())
     assert figures["at_once/insignia/cpu"]["median"] > 0
+
+
+@pytest.fixture(scope="module")
+def growth_and_api() -> report.Samples:
+    if sys.platform != "linux":
+        pytest.skip("reads /proc")
+    with pytest.MonkeyPatch.context() as patch, Cluster() as cluster:
+        for name, few in {"SMALL": 120, "MIDDLE": 150, "REPETITIONS": 2}.items():
+            patch.setattr(growth, name, few)
+        patch.setattr(servers, "REQUESTS", 20)
+        return growth.run(logs=200, rounds=1, big=200) | servers.run(cluster, rounds=1)
+
+
+def test_growth_and_the_api_are_measured(growth_and_api: report.Samples) -> None:
+    readings = {f"growth/{name}/{size}" for name in growth.READINGS for size in ("small", "big", "ratio")}
+    assert readings <= set(growth_and_api)
+    assert all(value > 0 for reading in readings for value in growth_and_api[reading])
+
+
+def test_every_goal_has_its_figure(result: report.Report, growth_and_api: report.Samples) -> None:
+    figures = {*result["figures"], *growth_and_api, *report.ratios(growth_and_api)}
+    left_out = {
+        goal.figure
+        for goal in GOALS
+        if goal.figure.startswith("after_100_ms/") or (not PEERS_PYTHON.exists() and "/peers." in goal.figure)
+    }
+    assert {goal.figure for goal in GOALS} - left_out <= figures
 
 
 def test_the_table_shows_every_contestant_and_figure(result: report.Report) -> None:

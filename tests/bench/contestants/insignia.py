@@ -21,14 +21,16 @@ from functions import bootstrap  # noqa: E402
 from functions.tick import tick  # noqa: E402
 
 COPY_TASKS = """
-INSERT INTO tasks SELECT (jsonb_populate_record(tasks, task)).*
-FROM tasks, jsonb_array_elements(CAST(:tasks AS jsonb)) task WHERE id = :id
+INSERT INTO tasks SELECT copy.* FROM tasks one, jsonb_array_elements(CAST(:tasks AS jsonb)) task,
+    jsonb_populate_record(one, task) copy
+WHERE one.id = :id
 """
 COPY_STATES = """
-INSERT INTO task_state SELECT (jsonb_populate_record(task_state, jsonb_build_object(
-    'task_id', tasks.id, 'destination', substring(webhook_url FROM '^https?://[^/]+')
-))).*
-FROM task_state, tasks WHERE task_id = :id AND tasks.id <> :id
+INSERT INTO task_state SELECT copy.* FROM task_state one, tasks,
+    jsonb_populate_record(one, jsonb_build_object(
+        'task_id', tasks.id, 'destination', substring(webhook_url FROM '^https?://[^/]+')
+    )) copy
+WHERE one.task_id = :id AND tasks.id <> :id
 """
 
 
