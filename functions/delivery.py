@@ -23,6 +23,9 @@ from functions.transfer import Call, FinishedCall, Transfer, blocked, monotonic,
 FROZEN_SECONDS = 5
 """A process that was away for so long does not send what it had claimed: its lease may be another's."""
 
+KEPT_CONNECTIONS = 2_048
+"""libcurl keeps few by itself, and hundreds of hosts push each other out: each call would be a handshake."""
+
 MAX_PAUSE_SECONDS = 1
 """So that a pause of this length is told from a freeze."""
 
@@ -35,6 +38,7 @@ class Deliveries:
         self._driven_at = monotonic()
         self._thawed_at = -math.inf
         self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, KEPT_CONNECTIONS)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._selector = selectors.DefaultSelector()
