@@ -160,7 +160,6 @@ def test_another_method_is_405_with_those_that_there_are(
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/nothing",
         "/tasks/a/b/c",
         "/robots.txt",
