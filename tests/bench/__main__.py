@@ -4,8 +4,8 @@ import argparse
 import sys
 from dataclasses import replace
 
-from tests.bench import due_at_once, goals, growth, report, servers
-from tests.bench.child import BenchmarkFailed
+from tests.bench import documents, due_at_once, goals, growth, report, servers
+from tests.bench.child import ROOT, BenchmarkFailed
 from tests.bench.cluster import Cluster
 from tests.bench.measure import PEERS_PYTHON
 from tests.bench.scenarios import SCENARIOS, Scenario
@@ -32,6 +32,8 @@ def main() -> None:
         print("The short form has few webhooks, to which the goals do not apply; nothing was kept.")
     else:
         report.save(report.RESULT, result)
+        documents.write(result)
+        print(f"Written: {report.RESULT.relative_to(ROOT)}, the README, docs/performance.md and its picture.")
 
 
 def short() -> report.Report:

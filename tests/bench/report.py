@@ -38,12 +38,10 @@ def ratios(samples: Mapping[str, Sequence[float]]) -> Samples:
     """
     found: Samples = {}
     for key, values in samples.items():
-        scenario, contestant, *metric = key.split("/")
-        if contestant == FLOOR or not key.endswith("cpu"):
-            continue
+        scenario, contestant, metric = key.split("/")
         other = FLOOR if contestant == OURS else OURS
-        below = samples.get("/".join((scenario, other, *metric)))
-        if below is not None:
+        below = samples.get(f"{scenario}/{other}/{metric}")
+        if metric.endswith("cpu") and below is not None:
             found[f"{key}/{other}"] = [a / b for a, b in zip(values, below, strict=True)]
     return found
 

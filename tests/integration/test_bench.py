@@ -3,10 +3,11 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import due_at_once, goals, growth, report, servers
+from tests.bench import documents, due_at_once, goals, growth, picture, report, servers
 from tests.bench.__main__ import with_who_is_here
 from tests.bench.child import BenchmarkFailed, Child
 from tests.bench.cluster import Cluster
@@ -24,7 +25,7 @@ def result() -> report.Report:
         pytest.skip("reads /proc")
     over_https = replace(HTTPS, contestants=dict.fromkeys((OURS, FLOOR), 1.0))
     scenarios = with_who_is_here((AT_ONCE, over_https))
-    with Cluster() as cluster:
+    with Cluster(fsync="off") as cluster:
         samples = due_at_once.run(cluster, scenarios, webhooks=WEBHOOKS, rounds=1)
         return report.make_report(samples, webhooks=WEBHOOKS, logs=0, rounds=1, postgresql=cluster.version())
 
@@ -42,7 +43,7 @@ def test_each_contestant_delivers_and_is_measured(result: report.Report) -> None
 def growth_and_api() -> report.Samples:
     if sys.platform != "linux":
         pytest.skip("reads /proc")
-    with pytest.MonkeyPatch.context() as patch, Cluster() as cluster:
+    with pytest.MonkeyPatch.context() as patch, Cluster(fsync="off") as cluster:
         for name, few in {"SMALL": 120, "MIDDLE": 150, "REPETITIONS": 2}.items():
             patch.setattr(growth, name, few)
         patch.setattr(servers, "REQUESTS", 20)
@@ -71,6 +72,45 @@ def test_the_table_shows_every_contestant_and_figure(result: report.Report) -> N
         assert words in table
 
 
+@pytest.fixture(scope="module")
+def whole(result: report.Report) -> report.Report:
+    """As if all had been measured: what this one lacks, it takes from the floor and the first scenario."""
+    figures = {}
+    for scenario in SCENARIOS:
+        for name in scenario.contestants:
+            for metric in METRICS:
+                key = f"{scenario.name}/{name}/{metric}"
+                figures[key] = result["figures"].get(key, result["figures"][f"at_once/{FLOOR}/{metric}"])
+    return {**result, "figures": result["figures"] | figures}
+
+
+def test_the_picture_has_a_bar_and_a_figure_for_each_contestant(whole: report.Report) -> None:
+    picture_of = ElementTree.fromstring(picture.draw(whole))  # noqa: S314 - it is our own
+    svg = "{http://www.w3.org/2000/svg}"
+    bars = [float(bar.attrib["width"]) for bar in picture_of.iter(f"{svg}rect")]
+    texts = [text.text or "" for text in picture_of.iter(f"{svg}text")]
+    assert len(bars) == len(picture.PANELS) * len(AT_ONCE.contestants)
+    assert all(0 < bar <= picture.LONGEST for bar in bars)
+    assert "Insignia" in texts
+    assert "the first design (2)" in texts
+
+
+def test_the_documents_can_say_what_was_measured(whole: report.Report) -> None:
+    summary, page = documents.parts(whole).values()
+    assert summary.count("| Insignia | ") == 1
+    assert page.count("| Insignia | ") == len(SCENARIOS)
+    assert all(goal.words in page for goal in GOALS)
+
+
+def test_the_documents_say_what_the_committed_result_says() -> None:
+    kept = report.load(report.RESULT.read_bytes()) if report.RESULT.exists() else None
+    for path, part in documents.parts(kept).items():
+        assert documents.written(path.read_text()) == part, path
+    assert documents.PICTURE.exists() == (kept is not None)
+    if kept is not None:
+        assert documents.PICTURE.read_text() == picture.draw(kept)
+
+
 def test_a_result_is_kept_as_it_is(result: report.Report, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     report.save(path, result)
@@ -78,11 +118,10 @@ def test_a_result_is_kept_as_it_is(result: report.Report, tmp_path: Path) -> Non
 
 
 def test_ratios_are_taken_within_a_round() -> None:
-    samples = {"s/insignia/cpu": [10.0, 20.0], "s/floor/cpu": [5.0, 5.0], "s/seed/cpu": [100.0, 100.0]} | {
-        "s/seed/wall": [1.0, 1.0]
-    }
-    assert report.ratios(samples) == {
+    costs = {"s/insignia/cpu": [10.0, 20.0], "s/floor/cpu": [5.0, 5.0], "s/seed/cpu": [100.0, 100.0]}
+    assert report.ratios(costs | {"s/insignia/wall": [1.0, 1.0], "s/seed/wall": [1.0, 1.0]}) == {
         "s/insignia/cpu/floor": [2.0, 4.0],
+        "s/floor/cpu/insignia": [0.5, 0.25],
         "s/seed/cpu/insignia": [10.0, 5.0],
     }
 
