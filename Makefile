@@ -30,6 +30,10 @@ test: $(VENV)/installed  ## All tests, three at a time: many of them wait
 faults: $(VENV)/installed  ## The fault suite in full: every fault at every point, and at full size
 	$(BIN)/pytest tests/faults --full-faults --timeout 1200
 
+.PHONY: simulate
+simulate: $(VENV)/installed  ## A day of 1,000 tasks on a stepped clock: every slot is accounted for (ARGS="--hours 1 --tasks 100")
+	$(BIN)/python -m tests.faults.simulation $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/installed  ## ruff, mypy, import-linter
 	$(BIN)/ruff check

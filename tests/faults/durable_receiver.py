@@ -5,6 +5,7 @@ The path says how it behaves:
     /ok        answers 200                  /fail      answers 500; /fail/2 to the first two attempts of a run
     /gone      answers 410                  /hang      never answers
     /hold      answers 200 once release() was called; /hold/2 from the second attempt of a run on
+    /random/9  answers 200, but to 9 in 1,000 attempts as a receiver does that is ill: 500, 429, or it hangs up
 
 A call counts as received as soon as its headers are there, even if its body never comes.
 """
@@ -14,6 +15,7 @@ import json
 import multiprocessing.connection
 import os
 import time
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,12 +41,12 @@ class DurableReceiver:
     """Listens on `destinations` ports of 127.0.0.1; use as a context manager."""
 
     def __init__(self, directory: Path, destinations: int = 1) -> None:
-        self._record = directory / "calls"
+        self.record = directory / "calls"
         self._release = directory / "release"
-        self._record.touch()
+        self.record.touch()
         self._ports, ports = PROCESSES.Pipe(duplex=False)
         self._process = PROCESSES.Process(
-            target=serve, args=(self._record, self._release, destinations, ports)
+            target=serve, args=(self.record, self._release, destinations, ports)
         )
 
     def __enter__(self) -> Self:
@@ -60,7 +62,7 @@ class DurableReceiver:
 
     def calls(self) -> list[Call]:
         """All calls, in the order in which they came."""
-        return [call_of(line) for line in self._record.read_bytes().splitlines()]
+        return [call_of(line) for line in self.record.read_bytes().splitlines()]
 
     def wait_for(self, number: int, seconds: float = 20) -> list[Call]:
         assert wait_until(lambda: len(self.calls()) >= number, seconds), (
@@ -118,7 +120,8 @@ class Book:
         )
         os.write(self._record, json.dumps(call).encode() + b"\n")
 
-    def answer(self, connection: "Connection", path: str, attempt: int) -> None:
+    def answer(self, connection: "Connection", path: str, headers: dict[str, str]) -> None:
+        attempt = int(headers["x-insignia-attempt"])
         match path.split("/")[1:]:
             case ["ok", *_]:
                 connection.answer(200)
@@ -134,6 +137,8 @@ class Book:
                 self._held.append(connection)
             case ["hang"]:
                 pass
+            case ["random", share]:
+                connection.answer_at_random(f"{headers['webhook-id']}/{attempt}", int(share))
             case _:
                 raise ValueError(path)
 
@@ -166,7 +171,19 @@ class Connection(asyncio.Protocol):
             if len(self._read) < length:
                 return
             self._head, self._read = None, self._read[length:]
-            self._book.answer(self, path, int(headers["x-insignia-attempt"]))
+            self._book.answer(self, path, headers)
 
-    def answer(self, status: int) -> None:
-        self._transport.write(f"HTTP/1.1 {status} Status\r\nContent-Length: 2\r\n\r\nok".encode())
+    def answer(self, status: int, headers: str = "") -> None:
+        self._transport.write(f"HTTP/1.1 {status} Status\r\n{headers}Content-Length: 2\r\n\r\nok".encode())
+
+    def answer_at_random(self, of: str, share: int) -> None:
+        """Random, but always the same for the same attempt."""
+        kind, number = divmod(zlib.crc32(of.encode()), 1_000)
+        if number >= share:
+            self.answer(200)
+        elif kind % 10 == 0:
+            self.answer(429, "Retry-After: 3\r\n")
+        elif kind % 2:
+            self.answer(500)
+        else:
+            self._transport.abort()

@@ -4,6 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cache
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
@@ -28,12 +30,15 @@ LAST_OUTCOMES: Mapping[str, Collection[str | None]] = {
 READ_ROWS = text("""
 SELECT id, task_id, source, status, scheduled_for, finished_at, http_status, retry_count, lost_leases, throttles,
     revision, attempts, missed_from, missed_to, missed_count
-FROM task_logs WHERE source IN ('schedule', 'manual') ORDER BY task_id, scheduled_for
+FROM task_logs WHERE source IN ('schedule', 'manual')
+    AND (CAST(:task_ids AS uuid[]) IS NULL OR task_id = ANY (CAST(:task_ids AS uuid[])))
+ORDER BY task_id, scheduled_for
 """)
 
 READ_STATES = text("""
 SELECT task_id, status, revision, next_run_at, consecutive_failures, deactivated_at, last_status, deactivate_after
 FROM task_state JOIN tasks ON id = task_id
+WHERE CAST(:task_ids AS uuid[]) IS NULL OR task_id = ANY (CAST(:task_ids AS uuid[]))
 """)
 
 
@@ -47,12 +52,15 @@ class Due:
 
     def slots(self, end: datetime) -> list[datetime]:
         """The slots before `end`."""
-        found = [self.first] if self.first < end else []
-        for slot in slots(self.timing, self.first):
-            if slot >= end:
-                break
-            found.append(slot)
-        return found
+        return slots_between(self.timing, self.first, end)
+
+
+@cache
+def slots_between(timing: Timing, first: datetime, end: datetime) -> list[datetime]:
+    """`first` and the slots after it, before `end`."""
+    found = [first] if first < end else []
+    found += takewhile(end.__gt__, slots(timing, first))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +81,13 @@ class Evidence:
         return {row.id: row.attempts for row in self.rows}
 
 
-def gather(engine: Engine, calls: Sequence[Call]) -> Evidence:
+def gather(engine: Engine, calls: Sequence[Call], task_ids: Sequence[UUID] | None = None) -> Evidence:
+    """Of all tasks, or of some."""
+    some = {"task_ids": None if task_ids is None else list(task_ids)}
     with engine.connect() as connection:
         return Evidence(
-            rows=connection.execute(READ_ROWS).all(),
-            states={state.task_id: state for state in connection.execute(READ_STATES)},
+            rows=connection.execute(READ_ROWS, some).all(),
+            states={state.task_id: state for state in connection.execute(READ_STATES, some)},
             ticks=connection.execute(text("SELECT * FROM ticks ORDER BY id")).all(),
             calls=calls,
         )
