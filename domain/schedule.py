@@ -105,7 +105,7 @@ def parse_schedule(expression: str) -> Schedule:
 @cache
 def parse_timezone(name: str) -> ZoneInfo:
     """The IANA time zone of exactly this name; raises InvalidTimezone."""
-    if name in _timezone_names():
+    if name in timezone_names():
         return ZoneInfo(name)
     if not name:
         raise InvalidTimezone("Time zone is empty; use an IANA name such as 'Europe/Berlin' or 'UTC'.")
@@ -200,13 +200,14 @@ def _walk(template: "croniter[datetime]", start: datetime) -> Iterator[datetime]
 
 
 @cache
-def _timezone_names() -> frozenset[str]:
+def timezone_names() -> frozenset[str]:
+    """The IANA names that a task may have."""
     return frozenset(available_timezones() - {"localtime", "posixrules", "Factory"})
 
 
 def _likely_timezone(name: str) -> str | None:
     """What a name in lower case was meant to be; abbreviations and offsets are too easy to get wrong."""
-    names = {known.lower(): known for known in sorted(_timezone_names())}
+    names = {known.lower(): known for known in sorted(timezone_names())}
     if name in names:
         return names[name]
     places = {text: known for text, known in names.items() if "/" in text and not text.startswith("etc/")}

@@ -5,7 +5,7 @@ from uuid import UUID
 import db.tasks
 from db.engine import Connection, transaction
 from domain.run import sentence
-from domain.task import TaskStatus
+from domain.task import TaskDefinition, TaskStatus
 from functions import manual_runs
 from functions.bootstrap import database
 from functions.idempotency import RunOnce
@@ -104,7 +104,12 @@ def test_task(body: TaskCreate) -> TestedCall:
     The call is that of a first attempt, with ids that are used for nothing else. Nothing is stored or retried,
     so that an Idempotency-Key has no meaning here. The answer is 200 whatever came of the call.
     """
-    attempt, headers = manual_runs.call_unstored(body.definition(), TaskStatus(body.status))
+    return call_once(body.definition(), TaskStatus(body.status))
+
+
+def call_once(definition: TaskDefinition, status: TaskStatus) -> TestedCall:
+    """What comes of one call as a task of this definition makes it; raises InvalidInput as `create_task` does."""
+    attempt, headers = manual_runs.call_unstored(definition, status)
     return TestedCall(
         status="success" if attempt.succeeded else "failed",
         http_status=attempt.http_status,

@@ -60,8 +60,28 @@
     }, REFRESH_MS);
   }
 
+  // A field is invalid while a sentence says so: those are swapped in, the fields stay as they are typed.
+  function markFaults() {
+    for (const fault of document.querySelectorAll("[data-error-of]")) {
+      const input = document.getElementById(fault.dataset.errorOf);
+      if (fault.textContent) input?.setAttribute("aria-invalid", "true");
+      else input?.removeAttribute("aria-invalid");
+    }
+  }
+
+  // Links to a part of a page that is folded open it.
+  function unfold() {
+    const part = location.hash && document.getElementById(location.hash.slice(1));
+    if (part instanceof HTMLDetailsElement) part.open = true;
+  }
+
+  unfold();
+  addEventListener("hashchange", unfold);
   showLocalTimes(document);
   setInterval(countDown, 1000);
   refreshRegularly();
-  document.addEventListener("htmx:after:swap", () => showLocalTimes(document));
+  document.addEventListener("htmx:after:swap", () => {
+    showLocalTimes(document);
+    markFaults();
+  });
 })();

@@ -37,6 +37,9 @@ def overview(view: View) -> flask.Response:
         "overview.html",
         now=now,
         stats=stats,
+        has_tasks=any(
+            (stats.tasks.active, stats.tasks.inactive, stats.tasks.deactivated, stats.tasks.completed)
+        ),
         tick_age=age,
         is_tick_late=age is not None and age > LATE_AFTER_SECONDS,
         bars=bars_of(stats.hours),

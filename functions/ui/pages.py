@@ -44,8 +44,9 @@ NAVIGATION = {"Overview": HOME, "Tasks": TASKS}
 
 NOTICES = {
     "reactivated": "The task is active again. Its failures are forgotten, and its next run is planned from now.",
+    "saved": "The task is saved; its next run is in the table.",
+    "duplicated": "This is the copy. It is inactive until you activate it.",
     "paused": "The task is paused: it runs no more until it is activated.",
-    "duplicated": "The copy is made. It is inactive until you activate it.",
     "ran-success": "The run succeeded.",
     "ran-failed": "The run failed. Its log says why.",
     "ran-retrying": "The first attempt failed; the next tick tries again.",

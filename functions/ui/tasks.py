@@ -96,13 +96,13 @@ def pause(view: View, task_id: UUID, form: Form) -> flask.Response:
 
 
 @pages.page("POST", "/ui/tasks/{task_id}/duplicate")
-def duplicate(view: View, task_id: UUID, form: Form) -> flask.Response:
-    """Make an inactive task with the same definition, secrets and all."""
+def duplicate(view: View, task_id: UUID) -> flask.Response:
+    """Make an inactive task with the same definition, secrets and all, and open it."""
     with transaction(database()) as connection:
         definition = db.tasks.get_task(connection, task_id).definition
         name = definition.name[: LONGEST_NAME - len(COPY)] + COPY
-        db.tasks.create_task(connection, replace(definition, name=name), TaskStatus.INACTIVE)
-    return view.go_to(back(form), notice="duplicated")
+        copy = db.tasks.create_task(connection, replace(definition, name=name), TaskStatus.INACTIVE)
+    return view.go_to(f"{TASKS}/{copy.id}/edit", notice="duplicated")
 
 
 @pages.page("POST", "/ui/tasks/bulk")

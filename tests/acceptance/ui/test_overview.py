@@ -1,10 +1,12 @@
 """The overview, in a browser."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.acceptance.conftest import Database
-from tests.acceptance.server import YEARLY, Api, Server
+from tests.acceptance.server import Api, Server
 from tests.acceptance.ui.watched import LOOKS, Watched
 from tests.receiver import Receiver
 
@@ -43,11 +45,12 @@ def test_the_hours_and_the_cards_count_what_ran(user: Watched, api: Api, databas
 
 
 def test_the_next_runs_are_told_in_three_zones(user: Watched, api: Api) -> None:
-    api.create(name="Soon", schedule="* * * * *", timezone="Asia/Tokyo")
-    api.create(name="Much later", schedule=YEARLY)
+    soon, later = (f"{datetime.now(UTC) + timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}" for hours in (12, 36))
+    api.create(name="Soon", schedule=None, run_at=soon, timezone="Asia/Tokyo")
+    api.create(name="Much later", schedule=None, run_at=later)
     user.open("/ui/")
     upcoming = user.page.get_by_role("region", name="Next 24 hours")
-    for part in ("Soon", "UTC", "Asia/Tokyo", "America/New_York", "in "):
+    for part in ("Soon", "UTC", "Asia/Tokyo", "America/New_York", "in 11 h"):
         expect(upcoming).to_contain_text(part)
     expect(upcoming).not_to_contain_text("Much later")
 

@@ -53,7 +53,7 @@ def test_a_task_is_run_now_paused_and_duplicated(user: Watched, api: Api) -> Non
     user.page.get_by_role("button", name="Pause: One").click()
     expect(user.page.get_by_role("button", name="Activate: One")).to_be_visible()
     user.page.get_by_role("button", name="Duplicate: One").click()
-    expect(user.page.locator(".name")).to_have_text(["One (copy)", "One"])
+    expect(user.page.get_by_label("Name")).to_have_value("One (copy)")
     one, copy = api.get("/tasks/")["tasks"]
     assert copy["webhook_url"] == one["webhook_url"]
     assert (one["status"], copy["status"]) == ("inactive", "inactive")
