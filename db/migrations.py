@@ -19,6 +19,9 @@ ROOT = Path(__file__).parent.parent
 ADVISORY_LOCK = 7_205_759_403
 """Any number, the same in every process that may migrate."""
 
+LOCK_SECONDS = 15
+"""Longer than any statement of the application holds a table; a backup may hold it for hours."""
+
 MISSING_USERS = text("""
 SELECT name FROM unnest(CAST(:users AS text[])) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
@@ -85,7 +88,10 @@ def grant_rights(connection: Connection, users: Sequence[str]) -> None:
 
 @contextmanager
 def migration_connection(url: str) -> Iterator[Connection]:
-    """A connection in one transaction, without time limits, that holds the migration lock."""
+    """A connection in one transaction that holds the migration lock; a statement may take as long as it likes.
+
+    But it waits no longer than LOCK_SECONDS for a table: whatever comes after it waits for it, even for reading.
+    """
     engine = make_engine(url, pool_size=0, socket_timeout_seconds=None)
     with unavailable_is_one_error(), engine.begin() as connection:
         connection.execute(
@@ -94,4 +100,5 @@ def migration_connection(url: str) -> Iterator[Connection]:
             )
         )
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
+        connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
         yield connection

@@ -103,15 +103,17 @@ def task_body(**fields: Any) -> Json:
 
 
 class Server:
-    """`python -m functions_framework` with one of the functions of main.py; call wait_until_ready()."""
+    """`python -m functions_framework` with one of the functions of `source`; call wait_until_ready()."""
 
-    def __init__(self, directory: Path, settings: Mapping[str, str], target: str = "local") -> None:
+    def __init__(
+        self, directory: Path, settings: Mapping[str, str], target: str = "local", source: Path = ROOT
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self.output = directory / "output"
         self._is_stopping = False
         command = [PYTHON, "-m", "functions_framework", f"--target={target}", "--host=127.0.0.1"]
-        options = [f"--port={port}", f"--source={ROOT / 'main.py'}"]
+        options = [f"--port={port}", f"--source={source / 'main.py'}"]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 bound_to_parent([*command, *options], signal.SIGTERM),
