@@ -14,7 +14,16 @@ from db.tables import deleted_tasks, task_logs, task_state, tasks
 from domain.errors import InvalidInput, InvalidSchedule, NotFound, PreconditionFailed
 from domain.retry import RetryOn
 from domain.slots import Timing, next_slot
-from domain.task import Method, MisfirePolicy, OverlapPolicy, Task, TaskDefinition, TaskOrder, TaskStatus
+from domain.task import (
+    Method,
+    MisfirePolicy,
+    OverlapPolicy,
+    Task,
+    TaskDefinition,
+    TaskOrder,
+    TaskStatus,
+    is_same,
+)
 from domain.webhook_url import parse_webhook_url
 
 LOGS_DELETED_AT_ONCE = 1_000
@@ -152,7 +161,11 @@ def update_task(
         raise InvalidInput("A task needs either schedule or run_at; set one of them.")
     is_rescheduled = timing_of(definition) != timing_of(task.definition)
     new_status = changed_status(task.status, status, is_rescheduled=is_rescheduled)
-    if definition == task.definition and new_status == task.status:
+    is_edited = any(
+        not is_same(getattr(definition, name), getattr(task.definition, name))
+        for name in TaskDefinition.__slots__
+    )
+    if not is_edited and new_status == task.status:
         return task
 
     state: dict[str, Any] = {

@@ -1,14 +1,13 @@
 """Tasks as a file declares them: found by name, and compared with what there is."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from domain.errors import Conflict
-from domain.task import Task, TaskDefinition, TaskStatus
+from domain.task import Task, TaskDefinition, TaskStatus, is_same
 
 STATUS = "status"
 
@@ -104,7 +103,7 @@ def _differences(task: Task, declaration: Declaration) -> list[Difference]:
         Difference(name, before, after)
         for name in TaskDefinition.__slots__
         if not (name == "signing_secrets" and declaration.keeps_signing_secrets)
-        if not _is_same(
+        if not is_same(
             before := getattr(task.definition, name), after := getattr(declaration.definition, name)
         )
     ]
@@ -118,10 +117,3 @@ def _is_status_changed(present: TaskStatus, wanted: TaskStatus | None, *, is_cha
     if wanted is None or wanted is present:
         return False
     return present is not TaskStatus.COMPLETED or (is_changed and wanted is TaskStatus.INACTIVE)
-
-
-def _is_same(before: Any, after: Any) -> bool:
-    """Equal, also as JSON: 1 is neither true nor 1.0 to a webhook."""
-    if before != after:
-        return False
-    return not isinstance(before, Mapping | list) or json.dumps(before) == json.dumps(after)

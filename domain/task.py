@@ -1,5 +1,6 @@
 """A task: what its user defined, and what the engine keeps about it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -95,6 +96,13 @@ class TaskDefinition:
     overlap_policy: OverlapPolicy = OverlapPolicy.SKIP
     signing_secrets: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values of a field are equal, also as JSON: 1 is neither true nor 1.0 to a webhook."""
+    if one != other or isinstance(one, bool) != isinstance(other, bool):
+        return False
+    return not isinstance(one, dict | list | int | float) or json.dumps(one) == json.dumps(other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

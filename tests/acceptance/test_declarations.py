@@ -1,5 +1,6 @@
 """GET /tasks/export and POST /tasks/apply: tasks as code."""
 
+import json
 from typing import Any
 
 import pytest
@@ -67,6 +68,15 @@ def test_changes_are_told_without_secrets(api: Api) -> None:
     assert "signing_secret" not in told, "it was not named"
     assert apply(api, changed | {"signing_secret": None})["updated"] == 1
     assert api.get("/tasks/export")["tasks"][0]["signing_secret"] == []
+
+
+def test_a_payload_changes_as_json_does(api: Api) -> None:
+    apply(api, task_body(name="One", payload={"a": 1}))
+    for payload in ({"a": True}, {"a": 1.0}, 1, True):
+        assert apply(api, task_body(name="One", payload=payload))["updated"] == 1
+        (task,) = api.get("/tasks/")["tasks"]
+        assert json.dumps(task["payload"]) == json.dumps(payload)
+        assert apply(api, task_body(name="One", payload=payload))["unchanged"] == 1
 
 
 def test_prune_deletes_and_a_dry_run_does_nothing(api: Api) -> None:

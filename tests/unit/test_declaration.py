@@ -65,7 +65,8 @@ def test_each_difference_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [([1], [True]), ({"a": 1}, {"a": 1.0}), ({"a": 1, "b": 2}, {"b": 2, "a": 1})]
+    ("before", "after"),
+    [([1], [True]), ({"a": 1}, {"a": 1.0}), (1, True), (1, 1.0), ({"a": 1, "b": 2}, {"b": 2, "a": 1})],
 )
 def test_payloads_differ_as_json_does(before: Any, after: Any) -> None:
     found = change(stored(definition(payload=before)), Declaration(definition=definition(payload=after)))
