@@ -24,7 +24,7 @@ FROZEN_SECONDS = 5
 """A process that was away for so long does not send what it had claimed: its lease may be another's."""
 
 KEPT_CONNECTIONS = 2_048
-"""libcurl keeps few by itself, and hundreds of hosts push each other out: each call would be a handshake."""
+"""More than libcurl keeps by itself, so that hundreds of hosts do not close each other's (docs/performance.md)."""
 
 MAX_PAUSE_SECONDS = 1
 """So that a pause of this length is told from a freeze."""
