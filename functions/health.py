@@ -11,8 +11,8 @@ from functions import bootstrap
 from functions.background import in_background
 from functions.cloud_scheduler import NoSuchJob, SchedulerError, State, TickJob
 from functions.problems import Unhealthy
+from functions.reports import Health, HealthProblem
 from functions.routing import Routes
-from functions.schemas import Health, HealthProblem
 
 LATE_AFTER_SECONDS = 60 + 180
 """Age of the last tick at which the next one is overdue by 3 minutes."""

@@ -1,12 +1,13 @@
-"""The wire models of what is worked out on demand and stored nowhere: previews, tests, statistics."""
+"""The wire models of what is worked out on demand and stored nowhere: previews, tests, statistics, health."""
 
 from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
+from functions.cloud_scheduler import State
 from functions.fields import Instant, Timezone, checked_schedule, whole_number_in_query
-from functions.schemas import Answer
+from functions.schemas import Answer, Problem
 
 MAX_PREVIEWED_RUNS = 100
 MAX_HOURS = 7 * 24
@@ -117,3 +118,24 @@ class Stats(Answer):
     duration_ms: Percentiles = Field(description="Of the last attempts of runs that have ended.")
     lateness_ms: Percentiles = Field(description="From the slot to the first attempt, of scheduled runs.")
     tasks: TaskCounts
+
+
+class Health(Answer):
+    """Whether Insignia can work: `tick` is `pending` before the first tick and `late` when one is overdue."""
+
+    status: Literal["healthy"]
+    database: Literal["ok"]
+    schema_revision: str | None
+    last_tick_at: Instant | None
+    tick_lag_seconds: float | None = Field(description="Age of the oldest due slot at the last tick.")
+    tick: Literal["ok", "pending", "late"]
+    scheduler: State | None = Field(
+        description="The job of Cloud Scheduler in SCHEDULER_JOB; null without that setting."
+    )
+
+
+class HealthProblem(Problem):
+    """As Health, when Insignia cannot work; `status` is a word here, as in Health."""
+
+    status: Literal["unhealthy"]  # type: ignore[assignment]
+    database: Literal["unavailable", "outdated"]

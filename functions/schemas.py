@@ -26,7 +26,6 @@ from domain.task import (
     TaskStatus,
 )
 from domain.webhook_url import redacted
-from functions.cloud_scheduler import State
 from functions.fields import (
     ABSENT,
     MASK,
@@ -220,20 +219,6 @@ class Done(Answer):
     message: str = Field(examples=["The task was deleted."])
 
 
-class Health(Answer):
-    """Whether Insignia can work: `tick` is `pending` before the first tick and `late` when one is overdue."""
-
-    status: Literal["healthy"]
-    database: Literal["ok"]
-    schema_revision: str | None
-    last_tick_at: Instant | None
-    tick_lag_seconds: float | None = Field(description="Age of the oldest due slot at the last tick.")
-    tick: Literal["ok", "pending", "late"]
-    scheduler: State | None = Field(
-        description="The job of Cloud Scheduler in SCHEDULER_JOB; null without that setting."
-    )
-
-
 class TickSummary(Answer):
     """What a tick did: started = succeeded + failed + retrying + throttled + cancelled + late + unsettled."""
 
@@ -281,13 +266,6 @@ class Problem(Answer):
     errors: list[ProblemFault] | None = Field(
         None, description="Each fault with its place, where there is one."
     )
-
-
-class HealthProblem(Problem):
-    """As Health, when Insignia cannot work; `status` is a word here, as in Health."""
-
-    status: Literal["unhealthy"]  # type: ignore[assignment]
-    database: Literal["unavailable", "outdated"]
 
 
 class Sent(BaseModel):
