@@ -163,11 +163,13 @@ def read(file: Path) -> str:
 
 
 def written(file: Path | None, text: str) -> None:
-    """A file of its owner's alone: it may hold secrets."""
+    """A file of its owner's alone, also if it was there before: it may hold secrets."""
     if file is None or str(file) == "-":
         sys.stdout.write(text)
         return
     file.touch(mode=0o600)
+    if file.is_file():  # and not a device such as /dev/stdout
+        file.chmod(0o600)
     file.write_text(text)
 
 

@@ -70,6 +70,15 @@ def test_each_command_of_the_page_does_what_it_says(api: Api, command: Command) 
     assert imported["hooks.example.com (line 6)"]["payload"] == {"deep": True}
 
 
+def test_an_export_into_a_file_that_others_could_read_is_its_owners_alone(api: Api, command: Command) -> None:
+    api.create(name="One")
+    exported = Path("exported.yaml")
+    exported.touch(mode=0o644)
+    exported.chmod(0o644)
+    assert command("export", "-f", str(exported))[0] == 0
+    assert stat.S_IMODE(exported.stat().st_mode) == 0o600
+
+
 def test_a_diff_shows_what_changes(api: Api, command: Command) -> None:
     api.create(name="One", headers={"X-Key": "secret"})
     api.create(name="Other [x]")
