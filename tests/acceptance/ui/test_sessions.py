@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import flask
 import pytest
@@ -166,3 +167,35 @@ def test_a_page_and_its_files_are_small(somebody: Api) -> None:
     files = [somebody("GET", f"/ui/assets/{name}") for name in ASSETS]
     assert all(answer.headers["Content-Encoding"] == "gzip" for answer in (page, *files))
     assert sum(int(answer.headers["Content-Length"]) for answer in (page, *files)) < 50_000
+
+
+def test_who_may_only_read_sees_everything_but_secrets_and_changes_nothing(
+    server_database: str, tmp_path: Path, api: Api
+) -> None:
+    task = api.create(
+        name="Seen", webhook_url="http://127.0.0.1:9/secret-path", headers={"X-Key": "secret-value"}
+    )
+    server = Server(tmp_path, {"DATABASE_URL": server_database, "API_READ_TOKEN": READER})
+    try:
+        server.wait_until_ready()
+        reader = Api(server.url, token=None)
+        headers = {**OURS, **signed_in(reader, READER)}
+        for path in ("/ui/", "/ui/tasks"):
+            page = reader("GET", path, headers=headers)
+            assert page.status_code == 200
+            assert "Seen" in page.text or path == "/ui/"
+            assert "secret-" not in page.text
+            assert set(re.findall(r'method="post" action="([^"]*)"', page.text)) == {"/ui/sign-out"}
+        one = f"/ui/tasks/{task['id']}"
+        for path in ("/ui/tasks/new", f"{one}/edit"):
+            assert reader("GET", path, headers=headers).status_code == 403
+        for path in (
+            *(f"{one}/{what}" for what in ("run", "pause", "activate", "duplicate", "edit")),
+            "/ui/tasks/bulk",
+        ):
+            refused = post(reader, path, headers, action="delete", confirmed="yes", task_id=task["id"])
+            assert refused.status_code == 403
+            assert "may only read" in refused.text
+    finally:
+        assert server.stop() == 0
+    assert api.get("/tasks/")["tasks"] == [task]
