@@ -28,9 +28,9 @@ def overview(view: View) -> flask.Response:
         now = read_clock(connection)
         health = read_health(connection)
         stats = read_stats(connection, HOURS)
-        soon = list_tasks(connection, TaskFilter(), TaskOrder.NEXT_RUN_AT, newest(SHOWN))
+        soon = list_tasks(connection, TaskFilter(), TaskOrder.NEXT_RUN_AT, first(SHOWN))
         switched_off = list_tasks(
-            connection, TaskFilter(is_deactivated=True), TaskOrder.CREATED_AT_DESCENDING, newest(SHOWN)
+            connection, TaskFilter(is_deactivated=True), TaskOrder.CREATED_AT_DESCENDING, first(SHOWN)
         )
     age = health.seconds_since_last_tick
     return view.render(
@@ -52,5 +52,5 @@ def overview(view: View) -> flask.Response:
     )
 
 
-def newest(limit: int) -> Page:
+def first(limit: int) -> Page:
     return Page(limit=limit, is_by_cursor=True)

@@ -18,14 +18,13 @@ from domain.errors import InvalidInput
 from domain.task import TaskOrder, TaskStatus
 from functions import manual_runs
 from functions.bootstrap import database
-from functions.fields import Search, Skip, Tag, canonical_uuid
+from functions.fields import MAX_NAME_LENGTH, Search, Skip, Tag, canonical_uuid
 from functions.idempotency import RunOnce
 from functions.request_body import Form
 from functions.ui.charts import SPARK_RUNS, sparkline
 from functions.ui.pages import HOME, TASKS, Pages, View
 
 SHOWN = 25
-LONGEST_NAME = 200
 COPY = " (copy)"
 
 pages = Pages()
@@ -100,7 +99,7 @@ def duplicate(view: View, task_id: UUID) -> flask.Response:
     """Make an inactive task with the same definition, secrets and all, and open it."""
     with transaction(database()) as connection:
         definition = db.tasks.get_task(connection, task_id).definition
-        name = definition.name[: LONGEST_NAME - len(COPY)] + COPY
+        name = definition.name[: MAX_NAME_LENGTH - len(COPY)] + COPY
         copy = db.tasks.create_task(connection, replace(definition, name=name), TaskStatus.INACTIVE)
     return view.go_to(f"{TASKS}/{copy.id}/edit", notice="duplicated")
 
