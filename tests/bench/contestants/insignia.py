@@ -12,13 +12,12 @@ from db.engine import Engine, make_engine, transaction
 from db.migrations import upgrade
 from db.tasks import create_task
 from domain.task import TaskDefinition, TaskStatus
+from functions import bootstrap
+from functions.tick import tick
 from tests.bench.webhooks import Webhook
 
-# Before anything of Insignia asks: there is no setting for whom to trust.
+# What a tick asks whom to trust; there is no setting for that.
 certifi.where = lambda: os.environ["SSL_CERT_FILE"]
-
-from functions import bootstrap  # noqa: E402
-from functions.tick import tick  # noqa: E402
 
 COPY_TASKS = """
 INSERT INTO tasks SELECT copy.* FROM tasks one, jsonb_array_elements(CAST(:tasks AS jsonb)) task,
