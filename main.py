@@ -27,6 +27,7 @@ from functions import tick as _tick
 from functions.routing import framework_problem, http_function
 from functions.ui import doors as _doors
 from functions.ui import overview as _overview
+from functions.ui import task as _task_page
 from functions.ui import task_form as _task_form
 from functions.ui import tasks as _task_pages
 from functions.ui.pages import refuse as _refuse
@@ -39,7 +40,13 @@ documented = [
     *_stats.routes,
     *_health.routes,
 ]
-_pages = [*_doors.pages, *_overview.pages, *_task_pages.pages, *_task_form.pages]
+_pages = [
+    *_doors.pages,
+    *_overview.pages,
+    *_task_pages.pages,
+    *_task_form.pages,
+    *_task_page.pages,
+]
 _api = [*documented, *_docs.routes(documented), *_pages]
 
 api = http_function(_api, refuse=_refuse)

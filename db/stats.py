@@ -1,7 +1,9 @@
 """Statements that count what the logs and tasks have come to, for the API."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -16,25 +18,37 @@ VISIBLE_LOGS = f"""
 MEASURED_RUNS = 100_000
 """Percentiles are those of the newest runs, so many at most: to sort a million takes seconds."""
 
-READ_HOURS = text(f"""
+TASK_LOGS = f"""
+    FROM (
+        SELECT status, missed_count, created_at FROM task_logs
+        WHERE task_id = :task_id AND created_at >= {SINCE}
+        ORDER BY created_at DESC LIMIT :counted_logs
+    ) newest"""
+
+COUNTED_LOGS = 100_000
+"""Of one task: a month of one run a minute is less than half of it."""
+
+READ_HOURS = """
 SELECT start,
     coalesce(success, 0) AS success,
     coalesce(failed, 0) AS failed,
     coalesce(missed, 0) AS missed,
     coalesce(skipped, 0) AS skipped,
     coalesce(cancelled, 0) AS cancelled
-FROM generate_series({SINCE}, statement_timestamp(), interval '1 hour') AS hour(start) LEFT JOIN (
+FROM generate_series({since}, statement_timestamp(), interval '1 hour') AS hour(start) LEFT JOIN (
     SELECT date_trunc('hour', created_at) AS start,
         count(*) FILTER (WHERE status = 'success') AS success,
         count(*) FILTER (WHERE status = 'failed') AS failed,
         sum(missed_count) FILTER (WHERE status = 'missed') AS missed,
         count(*) FILTER (WHERE status = 'skipped') AS skipped,
         sum(coalesce(missed_count, 1)) FILTER (WHERE status = 'cancelled') AS cancelled
-    {VISIBLE_LOGS}
+    {logs}
     GROUP BY 1
 ) counted USING (start)
 ORDER BY start
-""")
+"""
+READ_HOURS_OF_ALL = text(READ_HOURS.format(since=SINCE, logs=VISIBLE_LOGS))
+READ_HOURS_OF_TASK = text(READ_HOURS.format(since=SINCE, logs=TASK_LOGS))
 
 READ_PERCENTILES = text(f"""
 SELECT
@@ -98,10 +112,14 @@ class Stats:
 
     @property
     def success_rate(self) -> float | None:
-        """Of the runs that have ended; None without any."""
-        success = sum(hour.success for hour in self.hours)
-        ended = success + sum(hour.failed for hour in self.hours)
-        return round(success / ended, 4) if ended else None
+        return success_rate(self.hours)
+
+
+def success_rate(hours: Sequence[Hour]) -> float | None:
+    """Of the runs that have ended; None without any."""
+    success = sum(hour.success for hour in hours)
+    ended = success + sum(hour.failed for hour in hours)
+    return round(success / ended, 4) if ended else None
 
 
 def read_stats(connection: Connection, hours: int) -> Stats:
@@ -109,7 +127,7 @@ def read_stats(connection: Connection, hours: int) -> Stats:
 
     The cost grows with the logs of these hours, and not with those before them.
     """
-    found = [Hour(**row) for row in connection.execute(READ_HOURS, {"hours": hours}).mappings()]
+    found = [Hour(**row) for row in connection.execute(READ_HOURS_OF_ALL, {"hours": hours}).mappings()]
     durations, latenesses = connection.execute(
         READ_PERCENTILES, {"hours": hours, "measured_runs": MEASURED_RUNS}
     ).one()
@@ -119,6 +137,12 @@ def read_stats(connection: Connection, hours: int) -> Stats:
         lateness_ms=percentiles(latenesses),
         tasks=TaskCounts(**connection.execute(COUNT_TASKS).mappings().one()),
     )
+
+
+def read_hours_of_task(connection: Connection, task_id: UUID, hours: int) -> list[Hour]:
+    """As the hours of `read_stats`, of one task and its newest logs; without any for a task that is unknown."""
+    values = {"task_id": task_id, "hours": hours, "counted_logs": COUNTED_LOGS}
+    return [Hour(**row) for row in connection.execute(READ_HOURS_OF_TASK, values).mappings()]
 
 
 def percentiles(values: list[int | None] | None) -> Percentiles:

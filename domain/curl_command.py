@@ -1,13 +1,19 @@
 """A curl command line, as the call of a webhook that it makes."""
 
 import base64
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from shlex import quote as quoted
 from urllib.parse import quote
 
 from domain.errors import InvalidInput
 from domain.shell_words import words_of
-from domain.task import Method
+from domain.task import Method, TaskDefinition
+from domain.webhook_url import parse_webhook_url
+
+LONGEST_COPIED = 4_000
+"""A longer payload is a file beside the command."""
 
 _VALUED = {
     "-X": "--request",
@@ -259,3 +265,17 @@ def _basic(credentials: str) -> str:
     if ":" not in credentials:
         raise InvalidInput("The curl option --user asks for a password; write it as name:password.")
     return f"Basic {base64.b64encode(credentials.encode()).decode()}"
+
+
+def curl_command_of(definition: TaskDefinition) -> str:
+    """The command that makes the call of a task, for people to copy: <path> and <value> stand for its secrets."""
+    url = parse_webhook_url(definition.webhook_url)
+    origin = "/".join(url.url.split("/")[:3])
+    parts = [f"curl -X {definition.method} {quoted(f'{origin}/<path>')}"]
+    parts += [f"-H {quoted(f'{name}: <value>')}" for name in definition.headers]
+    if definition.method.has_body:
+        if not any(name.lower() == "content-type" for name in definition.headers):
+            parts.append("-H 'Content-Type: application/json'")
+        payload = json.dumps(definition.payload, ensure_ascii=False, separators=(",", ":"))
+        parts.append(f"-d {quoted(payload)}" if len(payload) <= LONGEST_COPIED else "-d @payload.json")
+    return " \\\n  ".join(parts)

@@ -11,7 +11,7 @@ from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 from domain.schedule import Schedule, parse_schedule, parse_timezone, runs
-from domain.slots import INSTANT
+from domain.slots import INSTANT, Timing
 
 A_YEAR = timedelta(days=366)
 STEP = timedelta(hours=12)
@@ -78,6 +78,14 @@ def preview(expression: str, timezone: str, after: datetime, count: int) -> Prev
         runs=planned,
         warnings=[EITHER_DAY] * schedule.either_day + [warning for warning in effects if warning],
     )
+
+
+def planned_runs(timing: Timing, first: datetime, count: int) -> list[PlannedRun]:
+    """The run at `first`, which is a slot, and those after it; at most `count`."""
+    if timing.schedule is None:
+        return [PlannedRun(utc=first, local=first.astimezone(parse_timezone(timing.timezone)), note=None)]
+    found = preview(timing.schedule, timing.timezone, first - INSTANT, count).runs
+    return [run for run in found if timing.end_at is None or run.utc < timing.end_at]
 
 
 def note(

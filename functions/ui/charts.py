@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 
 from db.stats import Hour
 from db.task_logs import RecentRun
+from functions.ui.text import milliseconds
 
 STATUSES = ("success", "failed", "missed", "skipped", "cancelled")
 BAR_WIDTH = 20
@@ -14,6 +16,14 @@ CHART_HEIGHT = 120
 SPARK_RUNS = 60
 SPARK_STEP = 3
 SPARK_HEIGHT = 24
+LONG_RUNS = 100
+LONG_STEP = 6
+DAYS = 30
+DAY_WIDTH = 24
+CELL_WIDTH = 22
+CELL_HEIGHT = 6
+THINNEST = 0.15
+"""The least of a cell that a status gets: one failure among sixty runs is seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +91,113 @@ class Sparkline:
     words: str
 
 
+@dataclass(frozen=True, slots=True)
+class DurationChart:
+    """The same, larger, with lines at the percentiles (None without a duration) of these runs."""
+
+    sparks: Sequence[Spark]
+    p50: int | None
+    p95: int | None
+    longest: int
+    words: str
+
+    def y(self, duration_ms: int) -> float:
+        return round(CHART_HEIGHT - height(duration_ms, self.longest, CHART_HEIGHT), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """The part of a cell that stands for one status."""
+
+    status: str
+    x: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """An hour in which something was logged."""
+
+    y: int
+    words: str
+    patches: Sequence[Patch]
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A column of cells, and what they come to."""
+
+    start: datetime
+    x: int
+    cells: Sequence[Cell]
+    counts: Mapping[str, int]
+
+
 def sparkline(runs: Sequence[RecentRun]) -> Sparkline:
     """Of at most SPARK_RUNS runs, oldest first. What has no duration is a stump."""
-    longest = max([run.duration_ms or 0 for run in runs], default=0) or 1
-    first = (SPARK_RUNS - len(runs)) * SPARK_STEP
-    sparks = tuple(
-        Spark(run.status, first + number * SPARK_STEP, height_of(run, longest))
-        for number, run in enumerate(runs)
-    )
     counts = Counter(run.status.value for run in runs)
     parts = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    sparks = sparks_of(runs, SPARK_RUNS, SPARK_STEP, SPARK_HEIGHT)
     return Sparkline(sparks, f"Last runs: {parts or 'none yet'}")
 
 
-def height_of(run: RecentRun, longest: int) -> float:
-    return round(4 + (SPARK_HEIGHT - 4) * (run.duration_ms or 0) / longest, 1)
+def duration_chart(runs: Sequence[RecentRun]) -> DurationChart:
+    """Of at most LONG_RUNS runs, oldest first."""
+    durations = sorted(run.duration_ms for run in runs if run.duration_ms is not None)
+    p50, p95 = percentile(durations, 50), percentile(durations, 95)
+    longest = max(durations, default=0)
+    words = "No run has a duration yet."
+    if p50 is not None and p95 is not None:
+        words = (
+            f"Of {len(durations)} measured runs, half took at most {milliseconds(p50)}, 95 % at most "
+            f"{milliseconds(p95)}, the longest {milliseconds(longest)}."
+        )
+    sparks = sparks_of(runs, LONG_RUNS, LONG_STEP, CHART_HEIGHT)
+    return DurationChart(sparks, p50, p95, longest, words)
+
+
+def percentile(ordered: Sequence[int], percent: int) -> int | None:
+    """The least value that so many per cent do not exceed; None of nothing."""
+    return ordered[-(-len(ordered) * percent // 100) - 1] if ordered else None
+
+
+def sparks_of(runs: Sequence[RecentRun], room: int, step: int, highest: int) -> tuple[Spark, ...]:
+    longest = max([run.duration_ms or 0 for run in runs], default=0)
+    first = (room - len(runs)) * step
+    return tuple(
+        Spark(run.status, first + number * step, height(run.duration_ms or 0, longest, highest))
+        for number, run in enumerate(runs)
+    )
+
+
+def height(duration_ms: int, longest: int, highest: int) -> float:
+    return round(4 + (highest - 4) * duration_ms / (longest or 1), 1)
+
+
+def days_of(hours: Sequence[Hour]) -> list[Day]:
+    """A column for each day in UTC, with a cell for each hour in which something was logged; oldest first."""
+    days = []
+    for number, (_, of_day) in enumerate(groupby(hours, key=lambda hour: hour.start.date())):
+        day, x = list(of_day), number * DAY_WIDTH
+        counted = [(hour, counts_of(hour)) for hour in day]
+        total: Counter[str] = sum((counts for _, counts in counted), Counter())
+        cells = tuple(cell_of(hour, counts, x) for hour, counts in counted if counts)
+        days.append(
+            Day(day[0].start, x, cells, {status: total[status] for status in STATUSES if total[status]})
+        )
+    return days
+
+
+def counts_of(hour: Hour) -> Counter[str]:
+    return Counter({status: count for status in STATUSES if (count := getattr(hour, status))})
+
+
+def cell_of(hour: Hour, counts: Counter[str], x: float) -> Cell:
+    shares = {status: max(count / counts.total(), THINNEST) for status, count in counts.items()}
+    patches = []
+    for status, share in shares.items():
+        width = CELL_WIDTH * share / sum(shares.values())
+        patches.append(Patch(status, round(x, 1), round(width, 1)))
+        x += width
+    told = ", ".join(f"{count:,} {status}" for status, count in counts.items())
+    return Cell(hour.start.hour * CELL_HEIGHT, f"{hour.start:%d %b %H}:00 UTC: {told}", tuple(patches))

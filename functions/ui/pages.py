@@ -46,6 +46,7 @@ NOTICES = {
     "reactivated": "The task is active again. Its failures are forgotten, and its next run is planned from now.",
     "saved": "The task is saved; its next run is in the table.",
     "duplicated": "This is the copy. It is inactive until you activate it.",
+    "deleted": "The task and its logs are deleted.",
     "paused": "The task is paused: it runs no more until it is activated.",
     "ran-success": "The run succeeded.",
     "ran-failed": "The run failed. Its log says why.",
@@ -69,6 +70,11 @@ class View:
     @property
     def may_change(self) -> bool:
         return self.session is not None and self.session.may_change
+
+    def require_change(self) -> None:
+        """Raise Forbidden for a session that may only read."""
+        if not self.may_change:
+            raise Forbidden("You signed in with a token that may only read; sign in with API_TOKEN.")
 
     def render(self, template: str, *, status: int = 200, **values: Any) -> flask.Response:
         """The page of a template, which sees `view` and `values`."""
@@ -110,8 +116,8 @@ class Pages(Routes):
                 view = View(request, session_of(bootstrap.settings(), request))
                 if not is_open and view.session is None:
                     return to_sign_in(request)
-                if not is_open and method not in READING and not view.may_change:
-                    raise Forbidden("You signed in with a token that may only read; sign in with API_TOKEN.")
+                if not is_open and method not in READING:
+                    view.require_change()
                 return handler(view, **arguments)
 
             hints = typing.get_type_hints(handler)

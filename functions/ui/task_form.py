@@ -15,7 +15,6 @@ from domain.retry import RetryOn
 from domain.schedule import timezone_names
 from domain.task import Method, MisfirePolicy, OverlapPolicy, Task, TaskStatus
 from functions.bootstrap import database
-from functions.problems import Forbidden
 from functions.reports import SchedulePreview, ScheduleQuery, TestedCall
 from functions.request_body import Form
 from functions.schedules import preview_schedule
@@ -160,8 +159,7 @@ def show(
     command: str = "",
     command_fault: str | None = None,
 ) -> flask.Response:
-    if not view.may_change:
-        raise Forbidden("You signed in with a token that may only read; sign in with API_TOKEN.")
+    view.require_change()
     return view.render(
         "task_form.html",
         status=status,

@@ -1,5 +1,6 @@
 """Figures and instants as the pages write them."""
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from domain.task import Task
 from domain.webhook_url import parse_webhook_url
 from domain.words import in_words
 
+LONGEST_SHOWN = 10_000
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -75,6 +77,14 @@ def schedule(task: Task) -> str:
     return in_words(definition.schedule)
 
 
+def pretty_json(value: Any) -> str:
+    """For people to read; of what is long, its beginning."""
+    whole = json.dumps(value, ensure_ascii=False, indent=2)
+    if len(whole) <= LONGEST_SHOWN:
+        return whole
+    return f"{whole[:LONGEST_SHOWN]}\n… ({len(whole):,} characters; the API has the rest)"
+
+
 def host(task: Task) -> str:
     """Where the webhook of a task is: the rest of its URL is a secret."""
     return parse_webhook_url(task.definition.webhook_url).host
@@ -91,4 +101,5 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "state": state,
     "schedule": schedule,
     "host": host,
+    "pretty_json": pretty_json,
 }

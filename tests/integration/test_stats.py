@@ -9,7 +9,15 @@ from sqlalchemy import Engine, text
 
 import db.stats
 from db.engine import transaction
-from db.stats import Hour, Percentiles, Stats, TaskCounts, read_stats
+from db.stats import (
+    READ_HOURS_OF_TASK,
+    Hour,
+    Percentiles,
+    Stats,
+    TaskCounts,
+    read_hours_of_task,
+    read_stats,
+)
 from domain.task import TaskStatus
 from tests.faults.simulated_clock import SimulatedClock, install_simulated_clock
 from tests.integration.conftest import Insignia
@@ -146,3 +154,33 @@ def test_tasks_are_counted_by_who_switched_them_off(insignia: Insignia) -> None:
         "UPDATE task_state SET status = 'completed', next_run_at = NULL WHERE task_id = :id", id=one_off.id
     )
     assert stats(insignia).tasks == TaskCounts(active=2, inactive=1, deactivated=1, completed=1)
+
+
+def test_hours_of_a_task_are_its_own_and_those_of_its_newest_logs(
+    in_the_middle_of_an_hour: datetime, insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = uuid4()
+    add(insignia, "success", task_id=task_id, logs=3)
+    add(insignia, "missed", task_id=task_id, missed=7, hours_ago=1)
+    add(insignia, "failed", task_id=task_id, hours_ago=2)
+    add(insignia, "failed")
+    with transaction(insignia.engine) as connection:
+        before, present = read_hours_of_task(connection, task_id, 2)
+        monkeypatch.setattr(db.stats, "COUNTED_LOGS", 2)
+        newest = read_hours_of_task(connection, task_id, 2)
+    assert (present.start, present.success, present.failed) == (in_the_middle_of_an_hour, 3, 0)
+    assert (before.success, before.failed, before.missed) == (0, 0, 7)
+    assert [(hour.success, hour.missed) for hour in newest] == [(0, 0), (2, 0)]
+
+
+def test_hours_of_a_task_are_read_by_an_index(insignia: Insignia) -> None:
+    add(insignia, "success", logs=2_000)
+    task_id = uuid4()
+    add(insignia, "success", task_id=task_id, logs=20)
+    insignia.execute("ANALYZE task_logs")
+    with transaction(insignia.engine) as connection:
+        plan = connection.execute(
+            text("EXPLAIN " + READ_HOURS_OF_TASK.text),
+            {"task_id": task_id, "hours": 720, "counted_logs": db.stats.COUNTED_LOGS},
+        ).scalars()
+        assert any("task_logs_of_task_newest" in line for line in plan)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.curl_command import CurlCommand, parse_curl_command
+from domain.curl_command import CurlCommand, curl_command_of, parse_curl_command
 from domain.errors import InvalidInput
 from domain.shell_words import words_of
-from domain.task import Method
+from domain.task import Method, TaskDefinition
 
 URL = "https://hooks.example.com/report?day=today"
 
@@ -145,3 +145,28 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
 def test_a_long_command_takes_no_quadratic_time() -> None:
     body = json.dumps(["it's"] * 100_000)
     assert parsed(f"-d {shlex.quote(body)} '{URL}'").body == body
+
+
+@given(st.dictionaries(st.text(), st.text()), st.sampled_from(Method))
+def test_a_task_becomes_a_command_that_is_understood_and_says_no_secret(
+    payload: dict[str, str], method: Method
+) -> None:
+    task = TaskDefinition(
+        name="T", webhook_url=URL, method=method, payload=payload, headers={"X-Key": "SECRET"}
+    )
+    command = curl_command_of(task)
+    assert "report" not in command.partition("-d")[0]
+    assert "SECRET" not in command.partition("-d")[0]
+    call = parse_curl_command(command)
+    assert (call.method, call.url) == (method, "https://hooks.example.com/<path>")
+    assert call.headers["X-Key"] == "<value>"
+    assert call.body is None if not method.has_body else json.loads(call.body or "") == payload
+
+
+def test_a_command_of_a_task_names_a_file_for_a_long_payload_and_keeps_its_content_type() -> None:
+    task = TaskDefinition(
+        name="T", webhook_url=URL, payload="x" * 5_000, headers={"content-type": "text/plain"}
+    )
+    assert curl_command_of(task) == (
+        "curl -X POST 'https://hooks.example.com/<path>' \\\n  -H 'content-type: <value>' \\\n  -d @payload.json"
+    )

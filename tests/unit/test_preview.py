@@ -6,8 +6,9 @@ from itertools import islice
 import pytest
 
 from domain.errors import InvalidSchedule, InvalidTimezone
-from domain.preview import PlannedRun, preview
+from domain.preview import PlannedRun, planned_runs, preview
 from domain.schedule import parse_schedule, runs
+from domain.slots import Timing
 
 BERLIN = "Europe/Berlin"
 
@@ -146,3 +147,13 @@ def test_what_is_not_valid_is_refused() -> None:
         preview("61 * * * *", BERLIN, at("2027-01-01"), 1)
     with pytest.raises(InvalidTimezone):
         preview("* * * * *", "Mars/Olympus", at("2027-01-01"), 1)
+
+
+def test_the_runs_of_a_task_begin_with_its_next_one_and_end_with_its_range() -> None:
+    first = at("2027-03-27T01:30")
+    timing = Timing(schedule="30 2 * * *", timezone=BERLIN, end_at=at("2027-03-29T00:30"))
+    assert [run.utc for run in planned_runs(timing, first, 5)] == [first, at("2027-03-28T01:00")]
+    assert [run.utc for run in planned_runs(timing, first, 1)] == [first]
+    once = Timing(schedule=None, timezone=BERLIN, run_at=first)
+    (run,) = planned_runs(once, first, 5)
+    assert (run.utc, run.local.isoformat(), run.note) == (first, "2027-03-27T02:30:00+01:00", None)

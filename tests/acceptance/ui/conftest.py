@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.acceptance.server import Api, Server
+from tests.acceptance.ui.test_sessions import OURS, signed_in
 from tests.acceptance.ui.watched import Watched
 
 
@@ -32,3 +33,10 @@ def user(visitor: Watched) -> Watched:
     """Somebody who has signed in with the token."""
     visitor.sign_in()
     return visitor
+
+
+@pytest.fixture
+def browser_of(server: Server, api: Api) -> tuple[Api, dict[str, str]]:
+    """Somebody without a browser but with its cookie, and the headers to send."""
+    somebody = Api(server.url, token=None)
+    return somebody, {**OURS, **signed_in(somebody)}

@@ -180,17 +180,17 @@ def test_who_may_only_read_sees_everything_but_secrets_and_changes_nothing(
         server.wait_until_ready()
         reader = Api(server.url, token=None)
         headers = {**OURS, **signed_in(reader, READER)}
-        for path in ("/ui/", "/ui/tasks"):
+        one = f"/ui/tasks/{task['id']}"
+        for path in ("/ui/", "/ui/tasks", one):
             page = reader("GET", path, headers=headers)
             assert page.status_code == 200
             assert "Seen" in page.text or path == "/ui/"
             assert "secret-" not in page.text
             assert set(re.findall(r'method="post" action="([^"]*)"', page.text)) == {"/ui/sign-out"}
-        one = f"/ui/tasks/{task['id']}"
-        for path in ("/ui/tasks/new", f"{one}/edit"):
+        for path in ("/ui/tasks/new", f"{one}/edit", f"{one}/delete"):
             assert reader("GET", path, headers=headers).status_code == 403
         for path in (
-            *(f"{one}/{what}" for what in ("run", "pause", "activate", "duplicate", "edit")),
+            *(f"{one}/{what}" for what in ("run", "pause", "activate", "duplicate", "edit", "delete")),
             "/ui/tasks/bulk",
         ):
             refused = post(reader, path, headers, action="delete", confirmed="yes", task_id=task["id"])

@@ -3,17 +3,10 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.acceptance.server import Api, Server
-from tests.acceptance.ui.test_sessions import OURS, post, signed_in
+from tests.acceptance.server import Api
+from tests.acceptance.ui.test_sessions import post
 from tests.acceptance.ui.watched import LOOKS, Watched
 from tests.receiver import Receiver
-
-
-@pytest.fixture
-def browser_of(server: Server, api: Api) -> tuple[Api, dict[str, str]]:
-    """Somebody without a browser but with its cookie, and the headers to send."""
-    somebody = Api(server.url, token=None)
-    return somebody, {**OURS, **signed_in(somebody)}
 
 
 def names(user: Watched) -> list[str]:
