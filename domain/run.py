@@ -82,6 +82,16 @@ class ClaimedRun:
         return self.number - 1 - self.lost_leases - self.throttles
 
     @property
+    def trace_id(self) -> str:
+        """Of W3C Trace Context, 32 hexadecimal digits: the same for all attempts."""
+        return self.id.hex
+
+    @property
+    def span_id(self) -> str:
+        """Of W3C Trace Context, 16 hexadecimal digits: another one for each attempt."""
+        return self.lease_id.hex[:16]
+
+    @property
     def is_last_chance(self) -> bool:
         """Whether the next lost lease ends it: it may be what its processes have died of."""
         return self.lost_leases + 1 >= MAX_LOST_LEASES

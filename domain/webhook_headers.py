@@ -32,8 +32,8 @@ _LONGEST_SHOWN = 60
 def validate_headers(headers: Mapping[str, str]) -> None:
     """Raise InvalidInput, which names the header but never shows a value, unless all can be sent as they are.
 
-    Names are tokens and differ in more than case (RFC 9110, 5.1). A user's Content-Type or User-Agent takes
-    the place of ours; what frames the request, and what says who it is from, is ours alone.
+    Names are tokens and differ in more than case (RFC 9110, 5.1). A user's Content-Type, User-Agent or
+    traceparent takes the place of ours; what frames the request, and what says who it is from, is ours alone.
     """
     if len(headers) > MAX_HEADERS:
         raise InvalidInput(f"There are {len(headers):,} headers; use at most {MAX_HEADERS}.")

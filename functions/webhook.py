@@ -19,6 +19,7 @@ def call_of(run: ClaimedRun) -> Call:
     headers = {
         "User-Agent": f"Insignia/{VERSION}",
         "Accept": "*/*",
+        "traceparent": f"00-{run.trace_id}-{run.span_id}-00",
         **({"Content-Type": "application/json"} if body is not None else {}),
     }
     of_user = {name.lower() for name in run.headers}

@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -40,6 +41,7 @@ def test_each_call_says_what_it_is(insignia: Insignia, method: Method) -> None:
     assert task.next_run_at is not None
     sent_at = datetime.fromtimestamp(int(headers.pop("webhook-timestamp")), UTC)
     assert abs((sent_at - log.execution_time).total_seconds()) <= 1
+    assert re.fullmatch(rf"00-{log.id.hex}-(?!0{{16}})[0-9a-f]{{16}}-00", headers.pop("traceparent"))
     expected = {
         "webhook-id": str(log.id),
         "X-Insignia-Task-Id": str(task.id),
@@ -132,6 +134,27 @@ def test_while_rotating_either_secret_verifies_each_attempt(insignia: Insignia) 
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert [one.headers["X-Insignia-Attempt"] for one in (first, second)] == ["1", "2"]
     assert int(second.headers["webhook-timestamp"]) >= int(first.headers["webhook-timestamp"]) + 1
+
+
+def test_the_attempts_of_a_run_are_spans_of_one_trace(insignia: Insignia) -> None:
+    statuses = [500, 200]
+    with Receiver(lambda _: (statuses.pop(0), b"")) as receiver:
+        insignia.create_due(receiver.url, max_retry=1)
+        insignia.tick()
+    (log,) = insignia.logs()
+    parents = [request.headers["traceparent"].split("-") for request in receiver.requests]
+    assert [trace_id for _, trace_id, _, _ in parents] == [log.id.hex] * 2
+    assert len({span_id for _, _, span_id, _ in parents}) == 2
+
+
+def test_a_trace_context_of_the_task_takes_the_place_of_ours(insignia: Insignia) -> None:
+    own = {"TraceParent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}
+    with Receiver() as receiver:
+        insignia.create_due(receiver.url, headers=own)
+        insignia.tick()
+    (request,) = receiver.requests
+    sent = [(name, value) for name, value in request.headers.items() if name.lower().startswith("trace")]
+    assert sorted(sent) == sorted(own.items())
 
 
 def test_a_task_without_a_secret_is_not_signed(insignia: Insignia) -> None:
