@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from functions.settings import Settings, SettingsError
 
 FILE_BYTES = 10_000_000
 FILE_BACKUPS = 5
+ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
+"""One for all lines: `json.dumps` makes one for each."""
+
 STANDARD_FIELDS = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 
 
@@ -75,7 +79,7 @@ class CloudFormatter(logging.Formatter):
         entry |= {name: value for name, value in record.__dict__.items() if name not in STANDARD_FIELDS}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        return ENCODER.encode(entry)
 
 
 class LocalFormatter(logging.Formatter):
@@ -92,10 +96,13 @@ def trace_id() -> str | None:
     """The trace of the request being served, by Google's header or by W3C Trace Context."""
     if not flask.has_request_context():
         return None
-    for header, pattern in (
-        ("X-Cloud-Trace-Context", r"([0-9a-f]{32})(?:[/;].*)?"),
-        ("traceparent", r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"),
-    ):
-        if match := re.fullmatch(pattern, flask.request.headers.get(header, "")):
-            return match[1]
-    return None
+    headers = flask.request.headers
+    return trace_in(headers.get("X-Cloud-Trace-Context", ""), headers.get("traceparent", ""))
+
+
+@lru_cache(maxsize=64)  # a tick writes thousands of lines within one request
+def trace_in(google: str, w3c: str) -> str | None:
+    match = re.fullmatch(r"([0-9a-f]{32})(?:[/;].*)?", google) or re.fullmatch(
+        r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}", w3c
+    )
+    return match[1] if match else None

@@ -8,6 +8,7 @@ import pytest
 
 from tests.acceptance.conftest import Database
 from tests.acceptance.server import TOKEN, Api, Server, assert_problem, task_body
+from tests.events import assert_is_as_documented
 from tests.receiver import Receiver
 
 FUNCTIONS = ("api", "tasks", "task_logs", "health", "tick", "migrate")
@@ -139,7 +140,9 @@ def test_in_the_cloud_a_failed_delivery_is_one_json_line_without_the_url(
     assert apis["tick"]("POST", "/tick", headers=trace).json()["started"] == 1
     lines = servers["tick"].output.read_text().splitlines()
     entry, deactivation = (entry for entry in map(json.loads, lines) if entry.get("task_id") == task["id"])
-    assert (entry["event"], entry["status"]) == ("delivery", "failed")
+    assert (entry["event"], entry["status"]) == ("run.finished", "failed")
+    assert_is_as_documented(entry)
+    assert_is_as_documented(deactivation)
     assert deactivation["event"] == "task.deactivated"
     assert entry["severity"] == "WARNING"
     assert entry["run_id"] == apis["api"].logs(task)[0]["id"]

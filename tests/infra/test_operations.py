@@ -2,10 +2,9 @@
 
 import ast
 import re
-from dataclasses import fields
 from functools import cache
 
-from domain.summary import TickSummary
+from tests.events import documented_events, fields_of_every_line
 from tests.infra.shell import ROOT
 from tests.infra.sources import OPERATIONS, terraform
 
@@ -64,8 +63,12 @@ def test_every_alert_of_terraform_has_a_section_and_nothing_else_has() -> None:
     assert len(sections) == len(named)
 
 
-def test_every_event_of_the_log_is_described_and_nothing_else() -> None:
-    events = re.findall(r'"event": "([a-z.]+)"', (ROOT / "functions/events.py").read_text())
-    rows = dict(re.findall(r"^\| `([a-z.]+)` \| .* \| (.*) \|$", section("Read the logs"), re.MULTILINE))
-    assert rows.keys() == set(events)
-    assert re.findall(r"`(\w+)`", rows["tick.summary"]) == [field.name for field in fields(TickSummary)]
+def test_the_events_and_fields_it_names_are_those_of_the_log() -> None:
+    text = OPERATIONS.read_text()
+    events = set(re.findall(r'"([a-z]+\.[a-z]+)"', "".join(re.findall(r"jsonPayload\.event=.*", text))))
+    fields = set(
+        re.findall(r"jsonPayload\.(\w+)", section("Read the logs").split("The scheduler has a log")[0])
+    )
+    assert {"tick.summary", "run.late", "task.deactivated"} <= events <= documented_events().keys()
+    assert "lag_seconds" in fields
+    assert fields <= fields_of_every_line().union(*documented_events().values())

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -10,13 +11,14 @@ import pytest
 from db.engine import make_engine
 from domain.errors import Unavailable
 from domain.summary import TickSummary
-from functions import bootstrap
+from functions import bootstrap, events
 from functions.logs import CloudFormatter
 from functions.settings import load
 from functions.tick import tick
+from tests.events import assert_is_as_documented, documented_events, events_in_the_code
 from tests.integration.conftest import LOOPBACK, Insignia
 from tests.integration.test_places import Crowd
-from tests.receiver import Receiver
+from tests.receiver import Answer, Received, Receiver
 
 NOBODY = "postgresql://postgres@127.0.0.1:9/insignia"
 
@@ -34,9 +36,13 @@ class Log:
     def use(self, engine: Any) -> None:
         self._patch.setattr(bootstrap, "tick_database", lambda: engine)
 
+    def entries(self) -> list[dict[str, Any]]:
+        """The events, in their order."""
+        lines = [json.loads(CloudFormatter(None).format(record)) for record in self._captured.records]
+        return [line for line in lines if "event" in line]
+
     def events(self, name: str) -> list[dict[str, Any]]:
-        entries = [json.loads(CloudFormatter(None).format(record)) for record in self._captured.records]
-        return [entry for entry in entries if entry.get("event") == name]
+        return [entry for entry in self.entries() if entry["event"] == name]
 
 
 @pytest.fixture
@@ -74,10 +80,13 @@ def test_each_delivery_is_an_event(insignia: Insignia, log: Log) -> None:
     with Receiver(lambda _: (418, b"")) as receiver:
         task = insignia.create_due(receiver.url, deactivate_after=0)
         tick()
-    (event,) = log.events("delivery")
+    (event,) = log.events("run.finished")
     (run,) = insignia.logs()
     assert (event["task_id"], event["run_id"], event["attempt"]) == (str(task.id), str(run.id), 1)
     assert (event["status"], event["http_status"], event["severity"]) == ("failed", 418, "WARNING")
+    assert (event["trace_id"], event["destination"]) == (run.id.hex, receiver.url.rsplit("/", 1)[0])
+    assert run.lateness_ms is not None
+    assert abs(event["lateness_ms"] - run.lateness_ms) <= 1  # PostgreSQL rounds halves another way
     assert log.events("task.deactivated") == []
 
 
@@ -87,6 +96,103 @@ def test_a_deactivation_is_one_event_however_many_runs_failed_with_it(insignia: 
         task = insignia.create_due(receiver.url, overlap_policy="allow", schedule="* * * * *")
         insignia.execute("UPDATE task_state SET next_run_at = next_run_at - interval '1 minute'")
         tick()
-    assert len(log.events("delivery")) == 2
+    assert len(log.events("run.finished")) == 2
     (event,) = log.events("task.deactivated")
     assert (event["task_id"], event["severity"]) == (str(task.id), "WARNING")
+
+
+def succeed(insignia: Insignia, _: Log) -> None:
+    with Receiver() as receiver:
+        insignia.create_due(receiver.url)
+        tick()
+
+
+def fail_and_deactivate(insignia: Insignia, _: Log) -> None:
+    with Receiver(lambda _: (500, b"")) as receiver:
+        insignia.create_due(receiver.url)
+        tick()
+
+
+def be_sent_away(insignia: Insignia, _: Log) -> None:
+    with Receiver(lambda _: (429, b"", {"Retry-After": "3000"})) as receiver:
+        insignia.create_due(receiver.url)
+        tick()
+
+
+def get_no_answer(insignia: Insignia, _: Log) -> None:
+    with Receiver() as receiver:
+        nobody = receiver.url
+    insignia.create_due(nobody, max_retry=1)
+    tick()
+
+
+def lose_the_lease(insignia: Insignia, _: Log) -> None:
+    def answer(_: Received) -> Answer:
+        insignia.end_leases_and_waits()
+        insignia.claim_due_runs()
+        return 200, b""
+
+    with Receiver(answer) as receiver:
+        insignia.create_due(receiver.url)
+        tick()
+
+
+def be_without_a_database(_: Insignia, log: Log) -> None:
+    log.use(make_engine(NOBODY))
+    with pytest.raises(Unavailable):
+        tick()
+
+
+STORIES: dict[Callable[[Insignia, Log], None], set[str]] = {
+    succeed: {"tick.summary", "run.finished"},
+    fail_and_deactivate: {"tick.summary", "run.finished", "task.deactivated"},
+    be_sent_away: {"tick.summary", "run.retrying"},
+    get_no_answer: {"tick.summary", "run.retrying", "run.finished", "task.deactivated"},
+    lose_the_lease: {"tick.summary", "run.late"},
+    be_without_a_database: {"tick.failed"},
+}
+"""What happens in a real tick, and the events that it writes."""
+
+
+@pytest.mark.parametrize(
+    ("story", "names"), STORIES.items(), ids=lambda value: getattr(value, "__name__", "")
+)
+def test_an_event_has_exactly_the_fields_that_are_documented(
+    story: Callable[[Insignia, Log], None], names: set[str], insignia: Insignia, log: Log
+) -> None:
+    story(insignia, log)
+    entries = log.entries()
+    assert {entry["event"] for entry in entries} == names
+    for entry in entries:
+        assert_is_as_documented(entry)
+
+
+def test_every_documented_event_is_written_in_one_of_these_stories() -> None:
+    assert set().union(*STORIES.values()) == documented_events().keys()
+
+
+def test_every_event_of_the_code_is_documented() -> None:
+    assert events_in_the_code() == documented_events().keys()
+
+
+def test_a_run_that_is_called_is_one_line_each_attempt_and_finished_once(
+    insignia: Insignia, log: Log
+) -> None:
+    get_no_answer(insignia, log)
+    (retrying,), (finished,) = log.events("run.retrying"), log.events("run.finished")
+    assert (retrying["attempt"], retrying["status"], retrying["error"]) == (1, "retrying", "connect")
+    assert (finished["attempt"], finished["status"], finished["http_status"]) == (2, "failed", None)
+    assert retrying["run_id"] == finished["run_id"]
+
+
+def test_a_delivery_costs_nothing_in_the_log_when_its_level_is_off(
+    insignia: Insignia, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logging.getLogger("functions.events").setLevel(logging.ERROR)
+    shown: list[str] = []
+    monkeypatch.setattr(events, "redacted", shown.append)
+    try:
+        succeed(insignia, log)
+    finally:
+        logging.getLogger("functions.events").setLevel(logging.NOTSET)
+    assert (shown, log.entries()) == ([], [])
