@@ -3,6 +3,7 @@
     api         every route of the API, its documentation at /docs and /redoc, and the dashboard at /ui/
     tasks       /tasks alone          task_logs   /task-logs alone          health      /health alone
     tick        POST /tick: runs what is due; called every minute
+    deliver     POST /deliver: a worker, woken by Pub/Sub when more is due than one tick can deliver
     migrate     POST /migrate: brings the database to the schema of this code
     local       api and tick together, for one machine
 
@@ -16,6 +17,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from functions import bootstrap
 from functions import declarations as _declarations
+from functions import deliver as _deliver
 from functions import docs as _docs
 from functions import health as _health
 from functions import migrate as _migrate
@@ -54,6 +56,7 @@ tasks = http_function([*_tasks.routes, *_declarations.routes], prefix="/tasks")
 task_logs = http_function(_task_logs.routes, prefix="/task-logs")
 health = http_function(_health.routes, prefix="/health")
 tick = http_function(_tick.routes, prefix="/tick")
+deliver = http_function(_deliver.routes, prefix="/deliver")
 migrate = http_function(_migrate.routes, prefix="/migrate")
 local = http_function([*_api, *_tick.routes], refuse=_refuse)
 

@@ -83,6 +83,15 @@ SELECT extract(epoch FROM (
 """)
 
 
+RECENT_CALLS = 1_000
+
+READ_CALL_SECONDS = text("""
+SELECT avg(duration_ms)::float8 / 1000 FROM (
+    SELECT duration_ms FROM task_logs ORDER BY created_at DESC, id DESC LIMIT :recent
+) recent
+""")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
     """What is due: slots and waiting runs; `lag_seconds` is the age of the oldest due slot."""
@@ -119,3 +128,9 @@ def seconds_until_next(connection: Connection, seconds_left: float) -> tuple[flo
     """
     slot, retry = connection.execute(READ_NEXT, {"seconds_left": seconds_left}).one()
     return math.inf if slot is None else slot, math.inf if retry is None else retry
+
+
+def mean_call_seconds(connection: Connection) -> float | None:
+    """How long the last calls took, of those that have ended; None when there are none."""
+    seconds: float | None = connection.execute(READ_CALL_SECONDS, {"recent": RECENT_CALLS}).scalar_one()
+    return seconds

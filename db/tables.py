@@ -255,6 +255,8 @@ ticks = Table(
     ),
     Column("lag_seconds", Double, nullable=False),
     Column("duration_seconds", Double, nullable=False),
+    Column("kind", Text, nullable=False, server_default="tick"),
+    CheckConstraint("kind IN ('tick', 'worker')", name="kind_known"),
     Index("ticks_started_at", "started_at"),
-    comment="One row per tick, kept 7 days.",
+    comment="One row per tick, and per worker that a tick has woken; kept 7 days.",
 )

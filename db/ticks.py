@@ -7,7 +7,7 @@ from sqlalchemy import Connection, insert, text
 
 from db.tables import ticks
 from domain.errors import Unavailable
-from domain.summary import TickSummary
+from domain.summary import TickKind, TickSummary
 
 READ_HEALTH = text("""
 SELECT
@@ -16,7 +16,7 @@ SELECT
     extract(epoch FROM statement_timestamp() - last.finished_at)::float8,
     current_setting('transaction_read_only')::bool
 FROM (SELECT 1) one LEFT JOIN (
-    SELECT finished_at, lag_seconds FROM ticks ORDER BY started_at DESC LIMIT 1
+    SELECT finished_at, lag_seconds FROM ticks WHERE kind = 'tick' ORDER BY started_at DESC LIMIT 1
 ) last ON true
 """)
 
@@ -67,11 +67,11 @@ def read_clock(connection: Connection) -> datetime:
     return now
 
 
-def record_tick(connection: Connection, summary: TickSummary, started_at: datetime) -> None:
-    """Keep the summary of a tick, and drop those that are older than 7 days."""
-    connection.execute(
-        insert(ticks).values(started_at=started_at, finished_at=text("clock_timestamp()"), **asdict(summary))
-    )
+def record_tick(connection: Connection, summary: TickSummary, started_at: datetime, kind: TickKind) -> None:
+    """Keep the summary of a tick or a worker, and drop those that are older than 7 days."""
+    finished_at = text("clock_timestamp()")
+    row = {"kind": kind, "started_at": started_at, "finished_at": finished_at, **asdict(summary)}
+    connection.execute(insert(ticks).values(row))
     connection.execute(DELETE_OLD_TICKS)
 
 

@@ -1,6 +1,14 @@
 """The summary of a tick: its answer, and its row in `ticks`."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class TickKind(StrEnum):
+    """Who ran the loop: the tick of a minute, or a worker that it has woken."""
+
+    TICK = "tick"
+    WORKER = "worker"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Who may call: bearer tokens (RFC 6750), and on some routes the identity tokens of one service account."""
+"""Who may call: bearer tokens (RFC 6750), and on some routes the identity tokens of service accounts."""
 
 import hmac
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ CHALLENGE = 'Bearer realm="insignia"'
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The service account whose identity tokens open a route; `audience` None is the URL of the request."""
+    """The service accounts whose identity tokens open a route; `audience` None is the URL of the request."""
 
-    email: str
+    emails: tuple[str, ...]
     audience: str | None = None
 
 

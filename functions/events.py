@@ -10,7 +10,7 @@ from datetime import timedelta
 from db.settle import Disposal
 from domain.errors import Unavailable
 from domain.run import ClaimedRun, Decision
-from domain.summary import TickSummary
+from domain.summary import TickKind, TickSummary
 from domain.webhook_url import redacted
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -18,13 +18,15 @@ MILLISECOND = timedelta(milliseconds=1)
 log = logging.getLogger(__name__)
 
 
-def log_summary(summary: TickSummary) -> None:
-    """One line per tick that could record all it did."""
+def log_summary(summary: TickSummary, kind: TickKind) -> None:
+    """One line per tick or worker that could record all it did."""
     counts = {name: count for name, count in asdict(summary).items() if count and isinstance(count, int)}
+    event = {"event": "tick.summary"} if kind is TickKind.TICK else {"event": "worker.summary"}
     log.info(
-        "tick: %s",
+        "%s: %s",
+        kind,
         ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "nothing was due",
-        extra={"event": "tick.summary", **asdict(summary)},
+        extra=event | asdict(summary),
     )
 
 
@@ -82,6 +84,20 @@ def log_deactivation(run: ClaimedRun) -> None:
     )
 
 
-def log_failed_tick(error: Unavailable) -> None:
-    """A tick that answered 503: the next one goes on."""
-    log.error("tick: %s", error, extra={"event": "tick.failed"})
+def log_failed_tick(error: Unavailable, kind: TickKind) -> None:
+    """A tick or a worker that answered 503: the next tick goes on."""
+    event = {"event": "tick.failed"} if kind is TickKind.TICK else {"event": "worker.failed"}
+    log.error("%s: %s", kind, error, extra=event)
+
+
+def log_wake_up(workers: int, *, failure: str | None) -> None:
+    """A tick has asked Pub/Sub for workers; without them it delivers by itself, and the next one goes on."""
+    if failure is None:
+        log.info("workers: %d woken", workers, extra={"event": "workers.woken", "workers": workers})
+    else:
+        log.warning(
+            "workers: %d were not woken, Pub/Sub did not take the messages: %s",
+            workers,
+            failure,
+            extra={"event": "workers.not_woken", "workers": workers, "error": failure},
+        )

@@ -1,5 +1,7 @@
 """Google's identity tokens (OpenID Connect): those that callers send are verified, our own are fetched.
 
+So are access tokens, which are for Google's own APIs.
+
 google-auth does both; it and requests cost 300 ms to import, so that is done on first use.
 """
 
@@ -37,8 +39,8 @@ class IdentityVerifier:
         self._fresh_until = 0.0
         self._lock = threading.Lock()
 
-    def verify(self, token: str, *, email: str, audiences: Sequence[str]) -> None:
-        """Raise Unauthorized unless Google gave `token` to the account `email`, for one of `audiences`.
+    def verify(self, token: str, *, emails: Sequence[str], audiences: Sequence[str]) -> None:
+        """Raise Unauthorized unless Google gave `token` to one of the accounts `emails`, for one of `audiences`.
 
         Raises Unavailable when Google's certificates cannot be had.
         """
@@ -55,7 +57,7 @@ class IdentityVerifier:
             raise invalid_token(
                 "The identity token is not one that Google signed, or it has expired."
             ) from None
-        if (complaint := refusal(claims, email=email, audiences=audiences)) is not None:
+        if (complaint := refusal(claims, emails=emails, audiences=audiences)) is not None:
             logger.warning("an identity token was refused: %s", complaint)
             raise invalid_token(
                 "The identity token is not for this function, or not of the account that may call it; "
@@ -70,15 +72,15 @@ class IdentityVerifier:
             return self._certificates
 
 
-def refusal(claims: Mapping[str, object], *, email: str, audiences: Sequence[str]) -> str | None:
+def refusal(claims: Mapping[str, object], *, emails: Sequence[str], audiences: Sequence[str]) -> str | None:
     """Why the claims of a token that Google signed do not open a route."""
     audience = claims.get("aud")
     if claims.get("iss") not in ISSUERS:
         return f"its issuer is {claims.get('iss')!r}; expected {ISSUERS[0]}"
     if not isinstance(audience, str) or audience.rstrip("/") not in audiences:
         return f"its audience is {audience!r}; expected {' or '.join(audiences)}"
-    if claims.get("email") != email:
-        return f"its account is {claims.get('email')!r}; expected {email}"
+    if claims.get("email") not in emails:
+        return f"its account is {claims.get('email')!r}; expected {' or '.join(emails)}"
     if claims.get("email_verified") is not True:
         return "its e-mail address is not verified"
     return None
@@ -121,6 +123,24 @@ def fetch_identity_token(audience: str) -> str:
             "This function cannot prove its own account: Google gives it no identity token; try again."
         ) from error
     return token
+
+
+def fetch_access_token(scope: str) -> str:
+    """A token by which this process uses Google's APIs within `scope`; raises Unavailable without one."""
+    import google.auth
+    from google.auth import exceptions
+    from google.auth.transport.requests import Request
+
+    try:
+        with plain_session() as session:
+            request = Request(session)
+            credentials, _ = google.auth.default(scopes=[scope], request=request)
+            credentials.refresh(request)  # type: ignore[no-untyped-call]
+    except exceptions.GoogleAuthError as error:
+        raise Unavailable(
+            "This function cannot use Google's APIs: Google gives it no access token; try again."
+        ) from error
+    return str(credentials.token)
 
 
 def plain_session() -> requests.Session:

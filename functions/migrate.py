@@ -10,13 +10,13 @@ from functions.settings import Settings
 routes = Routes("Migrate")
 
 
-def account_of_tick(settings: Settings) -> Caller | None:
-    """Whose identity tokens open `migrate`: those of the account of `tick`, which asks for it."""
-    account = settings.migrate_service_account
-    return None if account is None else Caller(account)
+def accounts_that_ask(settings: Settings) -> Caller | None:
+    """Whose identity tokens open `migrate`: those of the accounts of `tick` and `deliver`, which ask for it."""
+    accounts = settings.migrate_service_accounts
+    return Caller(accounts) if accounts else None
 
 
-@routes.add("POST", "/migrate", caller=account_of_tick)
+@routes.add("POST", "/migrate", caller=accounts_that_ask)
 def migrate() -> Migration:
     """Upgrade the database's schema, and grant the application's rights to DATABASE_APP_USERS.
 

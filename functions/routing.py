@@ -293,7 +293,7 @@ def _check_caller(route: Route, request: flask.Request) -> None:
     require_token(
         request,
         settings.api_tokens,
-        partial(bootstrap.identity_verifier().verify, email=caller.email, audiences=expected),
+        partial(bootstrap.identity_verifier().verify, emails=caller.emails, audiences=expected),
     )
 
 

@@ -23,6 +23,8 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 EMAIL = r"[^@\s,]+@[^@\s,]+\.[^@\s,]+"
 SQL_INSTANCE = r"([a-z0-9.-]+:)?[a-z0-9-]+:[a-z0-9-]+:[a-z0-9-]+"  # a project may belong to a domain
 SCHEDULER_JOB = r"projects/[\w.:-]+/locations/[\w-]+/jobs/[\w-]{1,500}"
+TOPIC = r"projects/[\w.:-]+/topics/[A-Za-z][\w.~+%-]{2,254}"
+HOST_AND_PORT = r"([\w.-]+|\[[0-9a-f:]+\]):[0-9]{1,5}"
 HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
 DATABASE_USER = r"[\w.@+-]{1,63}"
 
@@ -53,7 +55,12 @@ class Settings:
     google_cloud_project: str | None
     tick_service_account: str | None
     tick_audience: str | None
-    migrate_service_account: str | None
+    workers: int
+    deliver_topic: str | None
+    deliver_service_account: str | None
+    deliver_audience: str | None
+    pubsub_emulator_host: str | None
+    migrate_service_accounts: tuple[str, ...]
     migrate_url: str | None
     database_app_users: tuple[str, ...]
     scheduler_job: str | None
@@ -103,7 +110,14 @@ def load(environment: Mapping[str, str]) -> Settings:
         google_cloud_project=values.get("GOOGLE_CLOUD_PROJECT"),
         tick_service_account=matching(values, "TICK_SERVICE_ACCOUNT", EMAIL, "an e-mail address"),
         tick_audience=values.get("TICK_AUDIENCE"),
-        migrate_service_account=matching(values, "MIGRATE_SERVICE_ACCOUNT", EMAIL, "an e-mail address"),
+        workers=whole_number(values, "WORKERS", 0, 0, 100),
+        deliver_topic=matching(values, "DELIVER_TOPIC", TOPIC, "projects/PROJECT/topics/TOPIC"),
+        deliver_service_account=matching(values, "DELIVER_SERVICE_ACCOUNT", EMAIL, "an e-mail address"),
+        deliver_audience=values.get("DELIVER_AUDIENCE"),
+        pubsub_emulator_host=matching(
+            values, "PUBSUB_EMULATOR_HOST", HOST_AND_PORT, "a host and a port such as localhost:8085"
+        ),
+        migrate_service_accounts=matching_list(values, "MIGRATE_SERVICE_ACCOUNT", EMAIL, "e-mail addresses"),
         migrate_url=https_url(values, "MIGRATE_URL"),
         database_app_users=matching_list(values, "DATABASE_APP_USERS", DATABASE_USER, "database users"),
         scheduler_job=matching(
@@ -114,7 +128,12 @@ def load(environment: Mapping[str, str]) -> Settings:
     )
     if set(settings.api_tokens) & set(settings.api_read_tokens):
         raise SettingsError("API_READ_TOKEN has a token of API_TOKEN; expected another one.")
-    if in_cloud and not (settings.api_tokens or settings.migrate_service_account):
+    if settings.workers and settings.deliver_topic is None:
+        raise SettingsError(
+            f"WORKERS is '{settings.workers}' and DELIVER_TOPIC is missing; expected the topic that wakes them."
+        )
+    has_other_callers = settings.migrate_service_accounts or settings.deliver_service_account
+    if in_cloud and not (settings.api_tokens or has_other_callers):
         raise SettingsError(
             f"API_TOKEN is missing; expected a secret of at least {MIN_TOKEN_LENGTH} characters."
         )

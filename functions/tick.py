@@ -15,25 +15,26 @@ from uuid import UUID
 from db.backlog import read_backlog, seconds_until_next, sweep
 from db.claiming import Claimed, Room
 from db.engine import Connection, Engine, transaction
-from db.idempotency import forget_expired_keys
 from db.run_claims import claim_due_runs, release
 from db.settle import Disposal, Settlement, settle
 from db.slot_claims import claim_long_late_slots, claim_slots, plan_long_late_slots
-from db.ticks import delete_logs_of_deleted_tasks, read_clock, record_tick
+from db.ticks import read_clock, record_tick
 from domain.attempt import Attempt, unsendable
 from domain.errors import InvalidInput, Unavailable
 from domain.run import AttemptOutcome, ClaimedRun, Decision, decide
-from domain.summary import TickSummary
+from domain.summary import TickKind, TickSummary
 from functions import bootstrap, schemas
 from functions.auth import Caller
 from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
 from functions.events import log_deactivation, log_delivery, log_failed_tick, log_summary
+from functions.housekeeping import clean_up
 from functions.routing import Routes
 from functions.schema import require_schema
 from functions.settings import Settings
 from functions.transfer import monotonic
 from functions.webhook import call_of
+from functions.workers import wake_workers
 
 BATCH_ROWS = 64
 BATCH_SECONDS = 0.05
@@ -44,9 +45,6 @@ SPARE_SECONDS = 2
 LEAST_CALL_SECONDS = 1 + SPARE_SECONDS
 STOP_SECONDS = 8
 PAYLOAD_BYTES = 32 * 1024 * 1024
-
-HOUSEKEEPING_SECONDS = 1.0
-ROWS_REMOVED_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +62,7 @@ routes = Routes("Tick")
 def account_of_scheduler(settings: Settings) -> Caller | None:
     """Whose identity tokens open `tick`: those that Cloud Scheduler sends."""
     account = settings.tick_service_account
-    return None if account is None else Caller(account, settings.tick_audience)
+    return None if account is None else Caller((account,), settings.tick_audience)
 
 
 @routes.add("POST", "/tick", caller=account_of_scheduler)
@@ -75,6 +73,11 @@ def tick() -> schemas.TickSummary:
     TICK_BUDGET_SECONDS. Calling it more often, or twice at once, does no harm. 503 when the database failed, or
     has an older schema than this code: that is asked for first.
     """
+    return serve(TickKind.TICK)
+
+
+def serve(kind: TickKind) -> schemas.TickSummary:
+    """A tick, or a worker, for a request."""
     settings, engine = bootstrap.settings(), bootstrap.tick_database()
     began_at = monotonic()
     try:
@@ -84,11 +87,13 @@ def tick() -> schemas.TickSummary:
             concurrency=settings.delivery_concurrency,
             per_destination=settings.destination_concurrency,
         )
-        summary = run_tick(engine, bootstrap.egress(), limits, is_stopping=bootstrap.is_stopping)
+        if kind is TickKind.TICK:
+            wake_workers(engine, settings)
+        summary = run_tick(engine, bootstrap.egress(), limits, kind=kind, is_stopping=bootstrap.is_stopping)
     except Unavailable as error:
-        log_failed_tick(error)
+        log_failed_tick(error, kind)
         raise
-    log_summary(summary)
+    log_summary(summary, kind)
     return schemas.TickSummary.model_validate(summary)
 
 
@@ -97,6 +102,7 @@ def run_tick(
     egress: Egress,
     limits: Limits,
     *,
+    kind: TickKind = TickKind.TICK,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> TickSummary:
     """Deliver and record what is due; returns within the budget.
@@ -111,7 +117,7 @@ def run_tick(
             tick.claim()
             tick.deliver()
             tick.settle()
-        return tick.summarise()
+        return tick.summarise(kind)
 
 
 class Tick:
@@ -234,30 +240,20 @@ class Tick:
         if self._unsent or self._unanswered:
             self._give_back()
 
-    def summarise(self) -> TickSummary:
-        """The summary, recorded as a row of `ticks`; the time that is left goes to removing what nobody needs."""
+    def summarise(self, kind: TickKind) -> TickSummary:
+        """The summary, recorded as a row of `ticks`; a tick cleans up in the time that is left."""
         self._summary.unsettled = len(self._decisions) + len(self._unsent) + len(self._unanswered)
         if self._summary.unsettled and self._fault is None:
             self._fault = Unavailable("Results could not be recorded: their tasks stayed locked; try again.")
         with transaction(self._engine) as connection:
             self._summary.remaining = read_backlog(connection).due
             self._summary.duration_seconds = round(monotonic() - self._began_at, 3)
-            record_tick(connection, self._summary, self._started_at)
-        self._remove(delete_logs_of_deleted_tasks, forget_expired_keys)
+            record_tick(connection, self._summary, self._started_at, kind)
+        if kind is TickKind.TICK:
+            clean_up(self._engine, ends_at=self._ends_at, is_stopping=self._is_stopping)
         if self._fault is not None:
             raise self._fault
         return self._summary
-
-    def _remove(self, *removals: Callable[[Connection, int], bool]) -> None:
-        """Remove in batches, in turn, what each removal finds, for as long as there is time."""
-        until = min(self._ends_at, monotonic() + HOUSEKEEPING_SECONDS)
-        waiting = list(removals)
-        while waiting and monotonic() < until and not self._is_stopping():
-            removal = waiting.pop(0)
-            with transaction(self._engine) as connection:
-                is_more = removal(connection, ROWS_REMOVED_AT_ONCE)
-            if is_more:
-                waiting.append(removal)
 
     def _may_claim(self) -> bool:
         if self._is_stopping():

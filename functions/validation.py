@@ -62,6 +62,7 @@ SENTENCES: Mapping[str, Callable[[str, Any, dict[str, Any]], str]] = {
         f"{name} belongs to a list in another order; send the order_by that it came with."
     ),
     "skip_or_page_token": lambda *_: "skip and page_token exclude each other; send one of them.",
+    "base64": lambda name, *_: f"{name} must be base64.",
     "tags": lambda name, *_: f"{name} must be an array of strings such as ['billing'].",
     "either": lambda *_: "schedule and run_at exclude each other; send one of them.",
     "nul": lambda name, *_: f"{name} contains the character NUL, which no name can have; remove it.",

@@ -30,6 +30,7 @@ locals {
     for key, account in merge(
       google_service_account.function,
       { scheduler = google_service_account.scheduler, build = google_service_account.build },
+      { for account in google_service_account.pubsub : "pubsub" => account },
     ) : key => "${account.account_id}@${var.project_id}.iam.gserviceaccount.com"
   }
   members        = { for key, email in local.emails : key => "serviceAccount:${email}" }

@@ -14,6 +14,7 @@ locals {
       "sqladmin.googleapis.com",
       "storage.googleapis.com",
     ],
+    local.has_workers ? ["pubsub.googleapis.com"] : [],
     local.has_network ? ["compute.googleapis.com"] : [],
     var.private_network ? ["servicenetworking.googleapis.com"] : [],
   ))

@@ -113,7 +113,7 @@ resource "google_sql_database_instance" "main" {
   lifecycle {
     precondition {
       condition     = local.connections_needed <= local.max_connections
-      error_message = "The functions may hold ${local.connections} database connections, twice that while a new revision takes over, and ${local.reserved_connections} are kept for PostgreSQL itself: ${local.connections_needed} in all, but ${var.database_tier} allows ${local.max_connections}. Set api_max_instances to ${max(local.api_instances_that_fit, 0)} or less, or choose a larger database_tier."
+      error_message = "The functions may hold ${local.connections} database connections, twice that while a new revision takes over, and ${local.reserved_connections} are kept for PostgreSQL itself: ${local.connections_needed} in all, but ${var.database_tier} allows ${local.max_connections}. Set api_max_instances to ${max(local.api_instances_that_fit, 0)} or less, set fewer workers, or choose a larger database_tier."
     }
   }
 

@@ -4,7 +4,8 @@ locals {
   scheduler_job = "projects/${var.project_id}/locations/${var.region}/jobs/${local.names["tick"]}"
 
   # A service has two names. This one is known before the functions are made, so that each can be told of all.
-  own_hosts = [for f in keys(local.functions) : "${local.names[f]}-${google_storage_bucket.source.project_number}.${var.region}.run.app"]
+  hosts     = { for f in keys(local.functions) : f => "${local.names[f]}-${google_storage_bucket.source.project_number}.${var.region}.run.app" }
+  own_hosts = values(local.hosts)
 
   environment = {
     for f in keys(local.functions) : f => merge(
@@ -22,7 +23,13 @@ locals {
       contains(local.calls_webhooks, f) ? { DESTINATION_CONCURRENCY = tostring(var.destination_concurrency) } : {},
       contains(var.http_functions, f) && length(var.cors_origins) > 0 ? { CORS_ORIGINS = join(",", var.cors_origins) } : {},
       f != "migrate" ? {} : { DATABASE_APP_USERS = join(",", [for other, user in local.database_users : user if other != "migrate"]) },
-      f != "migrate" ? {} : { MIGRATE_SERVICE_ACCOUNT = local.emails["tick"] },
+      f != "deliver" ? {} : {
+        DELIVER_SERVICE_ACCOUNT = local.emails["pubsub"]
+        TICK_BUDGET_SECONDS     = tostring(var.tick_budget_seconds)
+        DELIVERY_CONCURRENCY    = tostring(var.delivery_concurrency)
+        MIGRATE_URL             = "https://${local.hosts["migrate"]}" # its name that is known before it is made
+      },
+      f != "migrate" ? {} : { MIGRATE_SERVICE_ACCOUNT = join(",", [for f in local.calls_migrate : local.emails[f]]) },
     )
   }
 }
@@ -122,7 +129,7 @@ resource "google_cloudfunctions2_function" "tick" {
     max_instance_request_concurrency = local.functions.tick.concurrency
     ingress_settings                 = local.functions.tick.ingress
     all_traffic_on_latest_revision   = true
-    environment_variables = merge(local.environment["tick"], {
+    environment_variables = merge(local.environment["tick"], local.has_workers ? { WORKERS = tostring(var.workers), DELIVER_TOPIC = local.deliver_topic } : {}, {
       TICK_SERVICE_ACCOUNT = local.emails["scheduler"]
       TICK_BUDGET_SECONDS  = tostring(var.tick_budget_seconds)
       DELIVERY_CONCURRENCY = tostring(var.delivery_concurrency)

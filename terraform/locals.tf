@@ -13,7 +13,8 @@ locals {
     ingress     = "ALLOW_ALL"
     secrets     = keys(local.secrets)
   }
-  calls_webhooks  = ["api", "tasks", "task_logs", "tick"]
+  calls_webhooks  = ["api", "tasks", "task_logs", "tick", "deliver"]
+  calls_migrate   = local.has_workers ? ["tick", "deliver"] : ["tick"]
   reads_scheduler = setintersection(var.http_functions, ["api", "health"])
 
   functions = merge(
@@ -33,6 +34,16 @@ locals {
         instances   = 1
         pool        = 1
         ingress     = "ALLOW_ALL" # a call of tick comes from outside, unless it went through a VPC
+        secrets     = []
+      }
+    },
+    var.workers == 0 ? {} : {
+      deliver = {
+        memory      = "512Mi"
+        concurrency = 1 # a message, an instance
+        instances   = var.workers
+        pool        = 2
+        ingress     = "ALLOW_INTERNAL_ONLY" # Pub/Sub of the same project counts as internal
         secrets     = []
       }
     },

@@ -1,7 +1,8 @@
 # Counted from the events of docs/events.md, whose names and fields are stable.
 
 locals {
-  log_of_tick = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${local.names["tick"]}\""
+  log_of_tick  = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${local.names["tick"]}\""
+  log_of_calls = !local.has_workers ? local.log_of_tick : "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(\"${local.names["tick"]}\" OR \"${local.names["deliver"]}\")"
 
   counters = {
     tick_summary     = { event = "tick.summary", title = "Ticks" }
@@ -20,7 +21,7 @@ resource "google_logging_metric" "counter" {
   project     = var.project_id
   name        = "${var.name}/${each.key}"
   description = "Insignia: log events ${each.value.event}"
-  filter      = "${local.log_of_tick} AND jsonPayload.event=\"${each.value.event}\""
+  filter      = "${startswith(each.value.event, "tick.") ? local.log_of_tick : local.log_of_calls} AND jsonPayload.event=\"${each.value.event}\""
 
   metric_descriptor {
     metric_kind  = "DELTA"
@@ -36,7 +37,7 @@ resource "google_logging_metric" "delivery" {
   project     = var.project_id
   name        = "${var.name}/delivery"
   description = "Insignia: deliveries by status"
-  filter      = "${local.log_of_tick} AND jsonPayload.event=(\"run.finished\" OR \"run.retrying\" OR \"run.late\")"
+  filter      = "${local.log_of_calls} AND jsonPayload.event=(\"run.finished\" OR \"run.retrying\" OR \"run.late\")"
 
   label_extractors = {
     status = "EXTRACT(jsonPayload.status)"

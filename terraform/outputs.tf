@@ -44,6 +44,11 @@ output "egress_addresses_command" {
   value       = !local.has_egress_addresses ? null : "gcloud compute addresses list --project=${var.project_id} --filter='region:${var.region} AND name:(${join(" ", var.egress_addresses)})' --format='value(address)'"
 }
 
+output "dead_letters_command" {
+  description = "Shows the messages that no worker took; null without workers."
+  value       = !local.has_workers ? null : "gcloud pubsub subscriptions pull ${google_pubsub_subscription.dead_letters[0].name} --project=${var.project_id} --limit=10"
+}
+
 output "next_steps" {
   description = "What to do now."
   value       = <<-TEXT

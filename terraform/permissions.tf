@@ -89,9 +89,11 @@ resource "google_cloud_run_v2_service_iam_member" "tick" {
 }
 
 resource "google_cloud_run_v2_service_iam_member" "migrate" {
+  for_each = toset(local.calls_migrate)
+
   project  = var.project_id
   location = var.region
   name     = google_cloudfunctions2_function.function["migrate"].name
   role     = "roles/run.invoker"
-  member   = local.members["tick"]
+  member   = local.members[each.key]
 }

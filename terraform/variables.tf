@@ -166,6 +166,17 @@ variable "destination_concurrency" {
   }
 }
 
+variable "workers" {
+  description = "How many instances a tick may wake at most, by Pub/Sub, when more is due than it can deliver within its budget (WORKERS). 0 makes nothing of it; each may hold 2 database connections."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.workers >= 0 && var.workers <= 100 && floor(var.workers) == var.workers
+    error_message = "workers must be a whole number from 0 to 100."
+  }
+}
+
 variable "egress_allow" {
   description = "CIDRs that webhooks may reach although they are not public (EGRESS_ALLOW), such as [\"10.0.0.0/8\"] with private_network."
   type        = list(string)

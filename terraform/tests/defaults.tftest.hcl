@@ -203,9 +203,10 @@ run "defaults" {
 
   assert {
     condition = (
-      google_cloud_run_v2_service_iam_member.migrate.name == "insignia-migrate" &&
-      google_cloud_run_v2_service_iam_member.migrate.role == "roles/run.invoker" &&
-      google_cloud_run_v2_service_iam_member.migrate.member == "serviceAccount:insignia-tick@p1-example.iam.gserviceaccount.com"
+      keys(google_cloud_run_v2_service_iam_member.migrate) == ["tick"] &&
+      google_cloud_run_v2_service_iam_member.migrate["tick"].name == "insignia-migrate" &&
+      google_cloud_run_v2_service_iam_member.migrate["tick"].role == "roles/run.invoker" &&
+      google_cloud_run_v2_service_iam_member.migrate["tick"].member == "serviceAccount:insignia-tick@p1-example.iam.gserviceaccount.com"
     )
     error_message = "Only tick may call migrate."
   }

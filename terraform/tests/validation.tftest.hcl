@@ -24,6 +24,7 @@ run "every_variable_refuses" {
     tick_budget_seconds     = 120
     delivery_concurrency    = 0
     destination_concurrency = 0
+    workers                 = -1
     egress_allow            = ["10.1.2.3/8"]
     cors_origins            = ["https://app.example.com/path"]
     database_version        = "MYSQL_8_0"
@@ -49,6 +50,7 @@ run "every_variable_refuses" {
     var.tick_budget_seconds,
     var.delivery_concurrency,
     var.destination_concurrency,
+    var.workers,
     var.egress_allow,
     var.cors_origins,
     var.database_version,

@@ -11,7 +11,7 @@ from tests.acceptance.server import TOKEN, Api, Server, assert_problem, task_bod
 from tests.events import assert_is_as_documented
 from tests.receiver import Receiver
 
-FUNCTIONS = ("api", "tasks", "task_logs", "health", "tick", "migrate")
+FUNCTIONS = ("api", "tasks", "task_logs", "health", "tick", "deliver", "migrate")
 WITHOUT_DATABASE = "without a database"
 PASSWORD = "the-password-of-the-database"
 PROJECT = "a-project"
@@ -55,7 +55,7 @@ def test_api_serves_the_resources_but_not_tick_and_migrate(apis: dict[str, Api])
     assert api.get("/task-logs/")["total"] == 0
     assert api.get("/health")["status"] == "healthy"
     assert api("GET", "/docs").status_code == 200
-    for path in ("/tick", "/migrate"):
+    for path in ("/tick", "/deliver", "/migrate"):
         assert_problem(api("POST", path), 404)
 
 
@@ -107,9 +107,8 @@ def test_migrate_tells_the_revision_of_the_schema(apis: dict[str, Api], path: st
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_each_function_asks_for_the_token(servers: dict[str, Server], name: str) -> None:
     stranger = Api(servers[name].url, token=None)
-    method, path = {"tick": ("POST", "/tick"), "migrate": ("POST", "/migrate")}.get(
-        name, ("GET", "/health" if name in ("api", "health") else "/")
-    )
+    posts = {name: ("POST", f"/{name}") for name in ("tick", "deliver", "migrate")}
+    method, path = posts.get(name, ("GET", "/health" if name in ("api", "health") else "/"))
     answer = stranger(method, path)
     assert_problem(answer, 401)
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")

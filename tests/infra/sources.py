@@ -14,6 +14,7 @@ DEPLOY = ROOT / "docs/deploy.md"
 OPERATIONS = ROOT / "docs/operations.md"
 TERRAFORM = ROOT / "terraform"
 BY_FUNCTIONS = "### Functions, by gcloud functions deploy\n"
+BY_HAND_FOR_WORKERS = "### Workers\n"
 BY_RUN = "### Functions, by gcloud run deploy\n"
 
 
@@ -43,9 +44,14 @@ def environment_of(step: dict[str, Any], substitutions: dict[str, str]) -> dict[
 
 
 def deployed_by_cloudbuild() -> list[Deployment]:
-    """In the words of the documents: $PROJECT_ID, $REGION, $MIGRATE_HOST, $API_HOST, $OWN_HOSTS."""
+    """Without workers, in the words of the documents: $PROJECT_ID, $REGION, $MIGRATE_HOST, $API_HOST, $OWN_HOSTS."""
     substitutions = {**build()["substitutions"], "_REGION": "$REGION"}
-    words = {"migrate_host": "$MIGRATE_HOST", "api_host": "$API_HOST"}
+    words = {
+        "migrate_host": "$MIGRATE_HOST",
+        "api_host": "$API_HOST",
+        "worker_user": "",
+        "worker_account": "",
+    }
     same = {name: f"${name}" for name in ("PROJECT_ID", "OWN_HOSTS")}
     return [
         deployment
@@ -57,7 +63,13 @@ def deployed_by_cloudbuild() -> list[Deployment]:
 def deployed_by_document(heading: str) -> list[Deployment]:
     section = DEPLOY.read_text().split(heading)[1].split("\n### ")[0]
     variables = {"ACCOUNTS": "$PROJECT_ID.iam.gserviceaccount.com", "REGION": "$REGION"}
-    return deployments_in(bash_in(section), variables)
+    return deployments_in(bash_in(section), variables | {"WORKERS": build()["substitutions"]["_WORKERS"]})
+
+
+def deployed_by_hand() -> list[Deployment]:
+    """What the document deploys by `gcloud functions deploy`, in the order of cloudbuild.yaml."""
+    *others, tick = deployed_by_document(BY_FUNCTIONS)
+    return [*others, *deployed_by_document(BY_HAND_FOR_WORKERS), tick]
 
 
 @cache

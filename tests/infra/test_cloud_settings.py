@@ -5,11 +5,10 @@ from typing import Any
 
 from tests.infra.shell import Deployment
 from tests.infra.sources import (
-    BY_FUNCTIONS,
     DEPLOY,
     build,
     deployed_by_cloudbuild,
-    deployed_by_document,
+    deployed_by_hand,
     environment_of,
     settings_in,
     terraform,
@@ -29,13 +28,18 @@ NOT_SET_IN_THE_CLOUD = {
     "POSTGRES_HOST": "the connector knows the address",
     "POSTGRES_PORT": "the connector knows the port",
     "POSTGRES_PASSWORD": "IAM takes its place",
+    "DELIVER_AUDIENCE": "the URL at which a request arrives is the audience of the subscription",
+    "PUBSUB_EMULATOR_HOST": "there is the real one",
     "TICK_AUDIENCE": "the URL at which a request arrives is the audience of the job",
 }
 BY_TERRAFORM_ALONE = {
     "API_READ_TOKEN": "the option read_token",
     "CLOUD_SQL_IP_TYPE": "the option private_network; the default is public",
 }
-TUNING = ("TICK_BUDGET_SECONDS", "DELIVERY_CONCURRENCY", "DESTINATION_CONCURRENCY", "LOG_LEVEL")
+TUNING = ("TICK_BUDGET_SECONDS", "DELIVERY_CONCURRENCY", "DESTINATION_CONCURRENCY", "LOG_LEVEL", "WORKERS")
+ONLY_WITH_WORKERS = {"WORKERS", "DELIVER_TOPIC"}
+"""What `tick` gets of Terraform with workers only, and of cloudbuild.yaml in any case."""
+
 EXACT = re.compile(
     r'google_cloudfunctions2_function\.(?:function\["(\w+)"\]|(tick))\.service_config\[0\]\.environment_variables '
     r"== tomap\(\{\n(.*?)\n    \}\)",
@@ -52,11 +56,9 @@ def set_by_terraform() -> set[str]:
 
 
 def environments_that_terraform_tests() -> dict[str, set[str]]:
-    """What terraform/tests holds to be the whole environment of each function, with the defaults."""
-    return {
-        function or tick: settings_in(body)
-        for function, tick, body in EXACT.findall(terraform("tests/defaults.tftest.hcl"))
-    }
+    """What terraform/tests holds to be the whole environment of each function, with the defaults, and of a worker."""
+    tests = terraform("tests/defaults.tftest.hcl") + terraform("tests/workers.tftest.hcl")
+    return {function or tick: settings_in(body) for function, tick, body in EXACT.findall(tests)}
 
 
 def test_the_settings_of_terraform_are_found() -> None:
@@ -67,13 +69,13 @@ def test_the_settings_of_terraform_are_found() -> None:
         "API_TOKEN",
         "API_READ_TOKEN",
     } <= set_by_terraform()
-    assert environments_that_terraform_tests().keys() == {"api", "tick", "migrate"}
+    assert environments_that_terraform_tests().keys() == {"api", "tick", "deliver", "migrate"}
 
 
 def test_what_the_cloud_sets_is_a_setting_of_the_code() -> None:
     assert set_by_terraform() <= settings_read()
     assert set_by(deployed_by_cloudbuild()) <= settings_read()
-    assert set_by(deployed_by_document(BY_FUNCTIONS)) <= settings_read()
+    assert set_by(deployed_by_hand()) <= settings_read()
 
 
 def test_a_setting_of_the_code_is_set_in_the_cloud_or_there_is_a_reason() -> None:
@@ -86,7 +88,7 @@ def test_cloudbuild_sets_what_terraform_does_but_for_its_options() -> None:
 
 
 def test_each_function_gets_the_settings_of_terraform_from_cloudbuild() -> None:
-    optional = {"EGRESS_ALLOW", "CORS_ORIGINS"}
+    optional = {"EGRESS_ALLOW", "CORS_ORIGINS", *ONLY_WITH_WORKERS}
     for one in deployed_by_cloudbuild():
         expected = environments_that_terraform_tests()[one.entry_point] - BY_TERRAFORM_ALONE.keys()
         assert one.settings.keys() - optional == expected - optional, one.name
@@ -94,8 +96,9 @@ def test_each_function_gets_the_settings_of_terraform_from_cloudbuild() -> None:
 
 def test_each_function_of_the_document_gets_the_settings_of_cloudbuild() -> None:
     empty = {"EGRESS_ALLOW": "", "CORS_ORIGINS": ""}
-    for built, typed in zip(deployed_by_cloudbuild(), deployed_by_document(BY_FUNCTIONS), strict=True):
+    for built, typed in zip(deployed_by_cloudbuild(), deployed_by_hand(), strict=True):
         expected = dict(built.settings.items() - empty.items())
+        expected.pop("DELIVER_TOPIC", None)
         assert expected == {**typed.settings, **{name: expected[name] for name in TUNING if name in expected}}
 
 
@@ -119,10 +122,11 @@ def test_the_defaults_of_cloudbuild_are_those_of_terraform() -> None:
 
 
 def test_only_api_and_tick_get_the_token() -> None:
-    for deployments in (deployed_by_cloudbuild(), deployed_by_document(BY_FUNCTIONS)):
+    for deployments in (deployed_by_cloudbuild(), deployed_by_hand()):
         assert {one.entry_point: set(one.secrets) for one in deployments} == {
             "migrate": set(),
             "api": {"API_TOKEN"},
+            "deliver": set(),
             "tick": {"API_TOKEN"},
         }
 

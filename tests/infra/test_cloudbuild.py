@@ -54,6 +54,7 @@ def test_it_checks_then_migrates_then_deploys_then_schedules() -> None:
         "deploy-migrate",
         "migrate",
         "deploy-api",
+        "deploy-deliver",
         "deploy-tick",
         "schedule",
     ]
@@ -80,7 +81,7 @@ def test_the_program_that_schedules_has_the_options_and_the_settings_that_it_get
 
 def test_it_has_an_account_of_its_own_and_so_has_each_function() -> None:
     accounts = [one.flags["service-account"].split("@")[0] for one in deployed_by_cloudbuild()]
-    assert accounts == ["insignia-migrate", "insignia-api", "insignia-tick"]
+    assert accounts == ["insignia-migrate", "insignia-api", "insignia-deliver", "insignia-tick"]
     assert {
         one.flags["build-service-account"].split("/")[3].split("@")[0] for one in deployed_by_cloudbuild()
     } == {"insignia-build"}

@@ -10,15 +10,18 @@ from tests.infra.shell import Deployment
 from tests.infra.sources import (
     BY_FUNCTIONS,
     BY_RUN,
+    DEPLOY,
     block,
     deployed_by_cloudbuild,
     deployed_by_document,
+    deployed_by_hand,
     entry_points,
     terraform,
     variable_default,
 )
 
 DEPLOYED = ["migrate", "api", "tick"]
+WITH_WORKERS = ["migrate", "api", "deliver", "tick"]
 RENAMED_BY_RUN = {"entry-point": "function", "ingress-settings": "ingress", "runtime": "base-image"}
 OF_FUNCTIONS_ALONE = {"gen2", "trigger-http", "docker-repository"}
 OF_A_BUILD_ALONE = {"quiet", "update-labels"}
@@ -46,8 +49,8 @@ def made_by_terraform(function: str) -> dict[str, str]:
     """The flags of gcloud that say the same as locals.tf, functions.tf and the defaults of variables.tf."""
     text = terraform("locals.tf")
     arguments = block(text, "http_function" if function == "api" else function)
-    if arguments["instances"] == "var.api_max_instances":
-        arguments["instances"] = variable_default("api_max_instances")
+    if arguments["instances"].startswith("var."):
+        arguments["instances"] = variable_default(arguments["instances"].removeprefix("var."))
     (timeout,) = re.findall(r"^  timeout_seconds = (\d+)$", text, re.MULTILINE)
     (cpu,) = set(re.findall(r'available_cpu += "(\d+)"', terraform("functions.tf")))
     return {
@@ -62,7 +65,7 @@ def made_by_terraform(function: str) -> dict[str, str]:
 
 
 def test_the_entry_points_of_the_code_are_found() -> None:
-    assert entry_points() == {"api", "tasks", "task_logs", "health", "tick", "migrate"}
+    assert entry_points() == {"api", "tasks", "task_logs", "health", "tick", "deliver", "migrate"}
 
 
 def test_terraform_can_deploy_every_entry_point_and_nothing_else() -> None:
@@ -71,12 +74,13 @@ def test_terraform_can_deploy_every_entry_point_and_nothing_else() -> None:
 
 
 def test_what_is_deployed_is_an_entry_point_and_migrate_comes_first() -> None:
-    for deployments in (
-        deployed_by_cloudbuild(),
-        deployed_by_document(BY_FUNCTIONS),
-        deployed_by_document(BY_RUN),
+    for deployments, expected in (
+        (deployed_by_cloudbuild(), WITH_WORKERS),
+        (deployed_by_hand(), WITH_WORKERS),
+        (deployed_by_document(BY_FUNCTIONS), DEPLOYED),
+        (deployed_by_document(BY_RUN), DEPLOYED),
     ):
-        assert [one.entry_point for one in deployments] == DEPLOYED
+        assert [one.entry_point for one in deployments] == expected
         assert misnamed(deployments) == []
 
 
@@ -87,7 +91,7 @@ def test_a_misspelt_entry_point_would_be_found() -> None:
 
 
 def test_the_document_deploys_what_cloudbuild_does() -> None:
-    for built, typed in zip(deployed_by_cloudbuild(), deployed_by_document(BY_FUNCTIONS), strict=True):
+    for built, typed in zip(deployed_by_cloudbuild(), deployed_by_hand(), strict=True):
         flags = {name: value for name, value in built.flags.items() if name not in OF_A_BUILD_ALONE}
         assert flags == typed.flags
         assert built.secrets == typed.secrets
@@ -105,11 +109,17 @@ def test_both_ways_of_the_document_deploy_the_same() -> None:
         assert (one.settings, one.secrets) == (other.settings, other.secrets)
 
 
-@pytest.mark.parametrize("function", DEPLOYED)
+@pytest.mark.parametrize("function", WITH_WORKERS)
 def test_terraform_makes_the_functions_alike(function: str) -> None:
     (built,) = [one for one in deployed_by_cloudbuild() if one.entry_point == function]
     expected = made_by_terraform(function)
     assert {name: built.flags[name] for name in expected} == expected
+
+
+def test_a_message_of_pubsub_is_not_sent_again_while_its_worker_has_time() -> None:
+    assert re.search(r"ack_deadline_seconds += local.timeout_seconds$", terraform("workers.tf"), re.MULTILINE)
+    assert "--ack-deadline=120 " in DEPLOY.read_text()
+    assert made_by_terraform("deliver")["timeout"] == "120s"
 
 
 def test_the_attempt_of_the_scheduler_has_the_time_of_the_function() -> None:

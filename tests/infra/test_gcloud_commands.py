@@ -28,7 +28,8 @@ def commands() -> tuple[str, ...]:
         re.sub(r"^#", "", CLOUDBUILD.read_text(), flags=re.MULTILINE),
         *(terraform_in(file.read_text()) for file in sorted(TERRAFORM.rglob("*.tf"))),
     ]
-    return tuple(dict.fromkeys(command for shell in shells for command in gcloud_commands(shell)))
+    numbers = [shell.replace('"$WORKERS"', "4") for shell in shells]  # which the linter takes for a text
+    return tuple(dict.fromkeys(command for shell in numbers for command in gcloud_commands(shell)))
 
 
 def test_the_commands_of_all_sources_are_found() -> None:

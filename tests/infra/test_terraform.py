@@ -23,6 +23,7 @@ EVERY_OPTION = (
     *("-var", "private_network=true"),
     *("-var", 'egress_addresses=["first"]'),
     *("-var", "read_token=true"),
+    *("-var", "workers=2"),
     *("-var", "notification_email=ops@example.com"),
 )
 

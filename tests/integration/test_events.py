@@ -12,14 +12,23 @@ from db.engine import make_engine
 from domain.errors import Unavailable
 from domain.summary import TickSummary
 from functions import bootstrap, events
+from functions.deliver import Push, deliver
 from functions.logs import CloudFormatter
 from functions.settings import load
 from functions.tick import tick
+from functions.workers import publish
 from tests.events import assert_is_as_documented, documented_events, events_in_the_code
 from tests.integration.conftest import LOOPBACK, Insignia
 from tests.integration.test_places import Crowd
 from tests.receiver import Answer, Received, Receiver
 
+TOPIC = "projects/p1-example/topics/insignia-deliver"
+PUSH = Push.model_validate(
+    {
+        "message": {"messageId": "1", "publishTime": "2026-11-26T19:13:55.749Z"},
+        "subscription": "projects/p1-example/subscriptions/insignia-deliver",
+    }
+)
 NOBODY = "postgresql://postgres@127.0.0.1:9/insignia"
 
 
@@ -143,6 +152,27 @@ def be_without_a_database(_: Insignia, log: Log) -> None:
         tick()
 
 
+def be_woken(insignia: Insignia, _: Log) -> None:
+    with Receiver() as receiver:
+        insignia.create_due(receiver.url)
+        deliver(PUSH)
+
+
+def be_woken_without_a_database(_: Insignia, log: Log) -> None:
+    log.use(make_engine(NOBODY))
+    with pytest.raises(Unavailable):
+        deliver(PUSH)
+
+
+def wake_workers(_: Insignia, __: Log) -> None:
+    with Receiver() as emulator:
+        publish(TOPIC, 2, emulator=emulator.url.removeprefix("http://").removesuffix("/hook"))
+
+
+def wake_workers_in_vain(_: Insignia, __: Log) -> None:
+    publish(TOPIC, 2, emulator="127.0.0.1:9")
+
+
 STORIES: dict[Callable[[Insignia, Log], None], set[str]] = {
     succeed: {"tick.summary", "run.finished"},
     fail_and_deactivate: {"tick.summary", "run.finished", "task.deactivated"},
@@ -150,6 +180,10 @@ STORIES: dict[Callable[[Insignia, Log], None], set[str]] = {
     get_no_answer: {"tick.summary", "run.retrying", "run.finished", "task.deactivated"},
     lose_the_lease: {"tick.summary", "run.late"},
     be_without_a_database: {"tick.failed"},
+    be_woken: {"worker.summary", "run.finished"},
+    be_woken_without_a_database: {"worker.failed"},
+    wake_workers: {"workers.woken"},
+    wake_workers_in_vain: {"workers.not_woken"},
 }
 """What happens in a real tick, and the events that it writes."""
 

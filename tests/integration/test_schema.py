@@ -184,7 +184,7 @@ def test_migrate_is_asked_once_with_an_identity_for_it(cloud: Cloud, google: Goo
     assert (request.method, request.path, request.body) == ("POST", "/migrate", b"")
     token = request.headers["Authorization"].removeprefix("Bearer ")
     verifier = IdentityVerifier(google.certificates_url)
-    verifier.verify(token, email=ACCOUNT, audiences=[migrate.base])
+    verifier.verify(token, emails=[ACCOUNT], audiences=[migrate.base])
 
 
 def test_a_schema_that_was_restored_from_an_old_backup_is_migrated_again(cloud: Cloud) -> None:

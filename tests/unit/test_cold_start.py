@@ -29,6 +29,7 @@ FIRST_REQUESTS = {
     "task_logs": ("GET", "/task-logs/", 503),
     "health": ("GET", "/health", 503),
     "tick": ("POST", "/tick", 503),
+    "deliver": ("POST", "/deliver", 400),
     "migrate": ("GET", "/migrate", 405),
 }
 CLOUD = {
@@ -36,6 +37,9 @@ CLOUD = {
     "API_TOKEN": TOKEN,
     "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nowhere",
     "TICK_SERVICE_ACCOUNT": "scheduler@example.com",
+    "WORKERS": "4",
+    "DELIVER_TOPIC": "projects/p/topics/deliver",
+    "DELIVER_SERVICE_ACCOUNT": "pubsub@example.com",
     "MIGRATE_SERVICE_ACCOUNT": "tick@example.com",
     "MIGRATE_URL": "https://migrate.example.com",
     "SCHEDULER_JOB": "projects/p/locations/l/jobs/j",

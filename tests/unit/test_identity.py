@@ -17,6 +17,7 @@ from werkzeug.test import Client, TestResponse
 from domain.errors import Unavailable
 from functions import bootstrap
 from functions.auth import Caller, audiences
+from functions.deliver import account_of_subscription
 from functions.identity import IdentityVerifier, fetch_certificates, fetch_identity_token
 from functions.problems import Unauthorized
 from functions.routing import Routes, http_function
@@ -41,7 +42,7 @@ def verifier(google: GoogleAccounts) -> IdentityVerifier:
 
 
 def verify(verifier: IdentityVerifier, token: str) -> None:
-    verifier.verify(token, email=ACCOUNT, audiences=[URL, f"{URL}/tick"])
+    verifier.verify(token, emails=[ACCOUNT], audiences=[URL, f"{URL}/tick"])
 
 
 def base64url(value: bytes) -> str:
@@ -201,8 +202,10 @@ def test_an_odd_answer_is_no_certificates(body: bytes) -> None:
 
 
 def test_the_audience_is_the_url_of_the_request_unless_it_is_set() -> None:
-    assert audiences(Caller(ACCOUNT), URL, "/tick") == [URL, f"{URL}/tick"]
-    assert audiences(Caller(ACCOUNT, "https://set.example.com/"), URL, "/tick") == ["https://set.example.com"]
+    assert audiences(Caller((ACCOUNT,)), URL, "/tick") == [URL, f"{URL}/tick"]
+    assert audiences(Caller((ACCOUNT,), "https://set.example.com/"), URL, "/tick") == [
+        "https://set.example.com"
+    ]
 
 
 def test_an_identity_of_our_own_is_fetched_and_would_open(
@@ -236,6 +239,11 @@ guarded = Routes("Guarded")
 
 @guarded.add("POST", "/tick", caller=account_of_scheduler)
 def guarded_route() -> Done:
+    return Done()
+
+
+@guarded.add("POST", "/deliver", caller=account_of_subscription)
+def route_of_workers() -> Done:
     return Done()
 
 
@@ -284,6 +292,21 @@ def test_a_set_audience_is_the_only_one(google: GoogleAccounts, call: Callable[.
     other = "https://an-audience.example.com"
     assert call(google.identity_token(other), TICK_AUDIENCE=other).status_code == 200
     assert call(google.identity_token(URL), TICK_AUDIENCE=other).status_code == 401
+
+
+def test_deliver_is_opened_by_the_account_of_the_subscription_and_not_by_that_of_the_scheduler(
+    google: GoogleAccounts, call: Callable[..., TestResponse]
+) -> None:
+    pubsub = {"DELIVER_SERVICE_ACCOUNT": "pubsub@your-project-id.example.com"}
+    own = google.identity_token(URL, email="pubsub@your-project-id.example.com")
+    assert call(own, "/deliver", **pubsub).status_code == 200
+    assert call(own, "/tick", **pubsub).status_code == 401
+    assert call(google.identity_token(URL), "/deliver", **pubsub).status_code == 401
+    assert call(google.identity_token(URL), "/deliver").status_code == 401
+    other = "https://an-audience.example.com"
+    assert call(own, "/deliver", DELIVER_AUDIENCE=other, **pubsub).status_code == 401
+    token = google.identity_token(other, email="pubsub@your-project-id.example.com")
+    assert call(token, "/deliver", DELIVER_AUDIENCE=other, **pubsub).status_code == 200
 
 
 def test_without_an_account_an_identity_token_opens_nothing(

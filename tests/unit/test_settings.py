@@ -209,7 +209,15 @@ def test_an_instance_of_cloud_sql_needs_a_user() -> None:
         ("CLOUD_SQL_IP_TYPE", "psc", "'psc'; expected one of public, private."),
         ("TICK_SERVICE_ACCOUNT", "scheduler", "'scheduler'; expected an e-mail address."),
         ("TICK_SERVICE_ACCOUNT", "a@b.c,d@e.f", "'a@b.c,d@e.f'; expected an e-mail address."),
-        ("MIGRATE_SERVICE_ACCOUNT", "@b.c", "'@b.c'; expected an e-mail address."),
+        ("WORKERS", "101", "'101'; expected a whole number from 0 to 100."),
+        ("DELIVER_TOPIC", "insignia-deliver", "'insignia-deliver'; expected projects/PROJECT/topics/TOPIC."),
+        ("DELIVER_TOPIC", "projects/p/topics/t/x", "'projects/p/topics/t/x'; expected projects/PROJECT"),
+        ("DELIVER_SERVICE_ACCOUNT", "pubsub", "'pubsub'; expected an e-mail address."),
+        (
+            "PUBSUB_EMULATOR_HOST",
+            "http://localhost:8085",
+            "'http://localhost:8085'; expected a host and a port",
+        ),
         ("MIGRATE_URL", "migrate.example.com", "'migrate.example.com'; expected the https:// URL"),
         ("MIGRATE_URL", "http://migrate.example.com", "'http://migrate.example.com'; expected the https://"),
         (
@@ -247,6 +255,8 @@ def test_a_wrong_setting_of_the_cloud_is_named_with_what_was_found_and_expected(
     [
         ("DATABASE_APP_USERS", 'api@p.iam,a"b', "'a\"b'"),
         ("DATABASE_APP_USERS", "a b", "'a b'"),
+        ("MIGRATE_SERVICE_ACCOUNT", "@b.c", "'@b.c'"),
+        ("MIGRATE_SERVICE_ACCOUNT", "tick@b.c d@e.f", "'tick@b.c d@e.f'"),
         ("DATABASE_APP_USERS", f"api,{'x' * 64}", f"'{'x' * 64}'"),
         ("OWN_HOSTS", "api.example.com, https://tick.example.com", "'https://tick.example.com'"),
         ("OWN_HOSTS", "api.example.com:443", "'api.example.com:443'"),
@@ -264,7 +274,12 @@ def test_what_the_cloud_sets_is_read() -> None:
         {
             "TICK_SERVICE_ACCOUNT": "scheduler@p.example.com",
             "TICK_AUDIENCE": "https://tick.example.com",
-            "MIGRATE_SERVICE_ACCOUNT": "tick@p.example.com",
+            "WORKERS": "4",
+            "DELIVER_TOPIC": "projects/example.com:p/topics/insignia-deliver",
+            "DELIVER_SERVICE_ACCOUNT": "pubsub@p.example.com",
+            "DELIVER_AUDIENCE": "https://deliver.example.com",
+            "PUBSUB_EMULATOR_HOST": "[::1]:8085",
+            "MIGRATE_SERVICE_ACCOUNT": "tick@p.example.com, deliver@p.example.com",
             "MIGRATE_URL": "https://migrate.example.com/",
             "DATABASE_APP_USERS": " api@p.iam, tick@p.iam ,",
             "SCHEDULER_JOB": "projects/example.com:p/locations/europe-west1/jobs/insignia_tick",
@@ -273,11 +288,22 @@ def test_what_the_cloud_sets_is_read() -> None:
     )
     assert settings.tick_service_account == "scheduler@p.example.com"
     assert settings.tick_audience == "https://tick.example.com"
-    assert settings.migrate_service_account == "tick@p.example.com"
+    assert settings.workers == 4
+    assert settings.deliver_topic == "projects/example.com:p/topics/insignia-deliver"
+    assert settings.deliver_service_account == "pubsub@p.example.com"
+    assert settings.deliver_audience == "https://deliver.example.com"
+    assert settings.pubsub_emulator_host == "[::1]:8085"
+    assert settings.migrate_service_accounts == ("tick@p.example.com", "deliver@p.example.com")
     assert settings.migrate_url == "https://migrate.example.com"
     assert settings.database_app_users == ("api@p.iam", "tick@p.iam")
     assert settings.scheduler_job == "projects/example.com:p/locations/europe-west1/jobs/insignia_tick"
     assert settings.own_hosts == ("api.example.com", "Tick.example.com")
+
+
+def test_workers_need_a_topic() -> None:
+    with pytest.raises(SettingsError, match=r"^WORKERS is '2' and DELIVER_TOPIC is missing; expected"):
+        load({"WORKERS": "2"})
+    assert load({}).workers == 0
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://[::1]:8080", "http://localhost:8080/"])
@@ -288,6 +314,7 @@ def test_http_is_for_this_machine_only(url: str) -> None:
 def test_a_function_that_one_account_alone_may_call_needs_no_token() -> None:
     migrate = {"K_SERVICE": "migrate", "DATABASE_URL": CLOUD["DATABASE_URL"]}
     assert load(migrate | {"MIGRATE_SERVICE_ACCOUNT": "tick@p.example.com"}).api_tokens == ()
+    assert load(migrate | {"DELIVER_SERVICE_ACCOUNT": "pubsub@p.example.com"}).api_tokens == ()
     for account in ({}, {"TICK_SERVICE_ACCOUNT": "scheduler@p.example.com"}):
         with pytest.raises(SettingsError, match=r"^API_TOKEN is missing"):
             load(migrate | account)

@@ -1,0 +1,26 @@
+"""What a tick removes when its work is done: what nobody needs any more, in batches."""
+
+from collections.abc import Callable
+
+from db.engine import Connection, Engine, transaction
+from db.idempotency import forget_expired_keys
+from db.ticks import delete_logs_of_deleted_tasks
+from functions.transfer import monotonic
+
+HOUSEKEEPING_SECONDS = 1.0
+ROWS_REMOVED_AT_ONCE = 1_000
+
+REMOVALS: tuple[Callable[[Connection, int], bool], ...] = (delete_logs_of_deleted_tasks, forget_expired_keys)
+"""Each removes at most so many rows, and says whether there may be more."""
+
+
+def clean_up(engine: Engine, *, ends_at: float, is_stopping: Callable[[], bool]) -> None:
+    """Let each removal have its turn, again and again while it finds something and there is time."""
+    until = min(ends_at, monotonic() + HOUSEKEEPING_SECONDS)
+    waiting = list(REMOVALS)
+    while waiting and monotonic() < until and not is_stopping():
+        removal = waiting.pop(0)
+        with transaction(engine) as connection:
+            is_more = removal(connection, ROWS_REMOVED_AT_ONCE)
+        if is_more:
+            waiting.append(removal)
