@@ -1,24 +1,12 @@
-"""Statements on ticks: their summaries, what /health reads of them, and what they clean up."""
+"""Statements on ticks: their summaries, and what they clean up."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import Connection, insert, text
 
 from db.tables import ticks
-from domain.errors import Unavailable
 from domain.summary import TickKind, TickSummary
-
-READ_HEALTH = text("""
-SELECT
-    (SELECT version_num FROM alembic_version),
-    last.finished_at, last.lag_seconds,
-    extract(epoch FROM statement_timestamp() - last.finished_at)::float8,
-    current_setting('transaction_read_only')::bool
-FROM (SELECT 1) one LEFT JOIN (
-    SELECT finished_at, lag_seconds FROM ticks WHERE kind = 'tick' ORDER BY started_at DESC LIMIT 1
-) last ON true
-""")
 
 DELETE_OLD_TICKS = text("DELETE FROM ticks WHERE started_at < statement_timestamp() - interval '7 days'")
 
@@ -36,29 +24,6 @@ DELETE FROM deleted_tasks WHERE NOT EXISTS (
     SELECT FROM task_logs WHERE task_logs.task_id = deleted_tasks.task_id
 )
 """)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """What /health tells about the database; None where there was no tick yet."""
-
-    schema_revision: str | None
-    last_tick_at: datetime | None
-    tick_lag_seconds: float | None
-    seconds_since_last_tick: float | None
-
-
-def read_health(connection: Connection) -> Health:
-    """Raises Unavailable when nothing can be written."""
-    revision, last_tick_at, lag_seconds, age_seconds, is_read_only = connection.execute(READ_HEALTH).one()
-    if is_read_only:
-        raise Unavailable("The database is read-only; let it be written to again.")
-    return Health(
-        schema_revision=revision,
-        last_tick_at=last_tick_at,
-        tick_lag_seconds=lag_seconds,
-        seconds_since_last_tick=age_seconds,
-    )
 
 
 def read_clock(connection: Connection) -> datetime:

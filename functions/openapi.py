@@ -35,7 +35,7 @@ TAGS = {
     "Task logs": "What became of each run.",
     "Schedules": "What a schedule means.",
     "Stats": "How things went.",
-    "Health": "Whether Insignia can work.",
+    "Health": "Whether Insignia can work, and whether it does.",
 }
 
 ERRORS = {

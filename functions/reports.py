@@ -121,21 +121,38 @@ class Stats(Answer):
 
 
 class Health(Answer):
-    """Whether Insignia can work: `tick` is `pending` before the first tick and `late` when one is overdue."""
+    """Whether Insignia can work, and what there is to do. Counts stop at 10,000, `running` and `waiting` together."""
 
-    status: Literal["healthy"]
+    status: Literal["healthy", "degraded"] = Field(description="`degraded`: webhooks are called late.")
+    version: str = Field(description="Of the code.", examples=["0.1.0"])
     database: Literal["ok"]
-    schema_revision: str | None
-    last_tick_at: Instant | None
+    read_only: Literal[False] = Field(description="Whether the database takes no writes.")
+    schema_revision: str | None = Field(description="Of the database.", examples=["0005"])
+    expected_schema_revision: str = Field(
+        description="What the code needs: this one or a later one.", examples=["0005"]
+    )
+    last_tick_at: Instant | None = Field(description="End of the last tick that could record all it did.")
+    tick_age_seconds: float | None = Field(description="Since then.", examples=[21.4])
     tick_lag_seconds: float | None = Field(description="Age of the oldest due slot at the last tick.")
-    tick: Literal["ok", "pending", "late"]
+    tick: Literal["ok", "pending", "late"] = Field(
+        description="`pending`: there was none yet. `late`: the last one was more than 4 minutes ago."
+    )
+    lag_seconds: float = Field(description="Age of the oldest due slot now; 0 if none is due.", examples=[0])
+    due: int = Field(description="Slots that are due now and not taken up.", examples=[0])
+    running: int = Field(description="Runs that are being called.", examples=[3])
+    waiting: int = Field(description="Runs that wait for a retry.", examples=[1])
+    deactivated: int = Field(description="Tasks that Insignia has switched off.", examples=[0])
     scheduler: State | None = Field(
         description="The job of Cloud Scheduler in SCHEDULER_JOB; null without that setting."
     )
 
 
 class HealthProblem(Problem):
-    """As Health, when Insignia cannot work; `status` is a word here, as in Health."""
+    """As Health, when Insignia cannot work; `status` is a word here, as in Health. What is not known is null."""
 
     status: Literal["unhealthy"]  # type: ignore[assignment]
+    version: str
     database: Literal["unavailable", "outdated"]
+    read_only: bool | None
+    schema_revision: str | None
+    expected_schema_revision: str

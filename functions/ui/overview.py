@@ -5,13 +5,14 @@ from datetime import timedelta
 import flask
 
 from db.engine import transaction
+from db.health import read_last_tick
 from db.paging import Page
 from db.stats import read_stats
 from db.tasks import TaskFilter, list_tasks
-from db.ticks import read_clock, read_health
+from db.ticks import read_clock
 from domain.task import TaskOrder
 from functions.bootstrap import database
-from functions.health import LATE_AFTER_SECONDS
+from functions.health import is_tick_late
 from functions.ui.charts import bars_of
 from functions.ui.pages import HOME, Pages, View
 
@@ -26,13 +27,12 @@ pages = Pages()
 def overview(view: View) -> flask.Response:
     with transaction(database()) as connection:
         now = read_clock(connection)
-        health = read_health(connection)
+        last_tick = read_last_tick(connection)
         stats = read_stats(connection, HOURS)
         soon = list_tasks(connection, TaskFilter(), TaskOrder.NEXT_RUN_AT, first(SHOWN))
         switched_off = list_tasks(
             connection, TaskFilter(is_deactivated=True), TaskOrder.CREATED_AT_DESCENDING, first(SHOWN)
         )
-    age = health.seconds_since_last_tick
     return view.render(
         "overview.html",
         now=now,
@@ -40,8 +40,8 @@ def overview(view: View) -> flask.Response:
         has_tasks=any(
             (stats.tasks.active, stats.tasks.inactive, stats.tasks.deactivated, stats.tasks.completed)
         ),
-        tick_age=age,
-        is_tick_late=age is not None and age > LATE_AFTER_SECONDS,
+        tick_age=None if last_tick is None else last_tick.age_seconds,
+        is_tick_late=is_tick_late(last_tick),
         bars=bars_of(stats.hours),
         upcoming=[
             task
