@@ -32,6 +32,18 @@ locals {
       reducer   = "REDUCE_SUM"
       help      = "Its webhook will not be called again until somebody sets its status to active. The log event `task.deactivated` names the task, its `deactivated_reason` says why. See docs/operations.md, alert \"A task was deactivated\"."
     }
+    slots_missed = {
+      title     = "Slots were missed"
+      severity  = "WARNING"
+      condition = "Slots came too late to run, and the policies of their tasks do not make up for them"
+      filter    = local.metric_filters["slots_missed"]
+      above     = 0
+      period    = "300s"
+      duration  = "0s"
+      aligner   = "ALIGN_SUM"
+      reducer   = "REDUCE_SUM"
+      help      = "Their webhooks were not called for these slots: mostly no tick ran for more than 2 minutes. The log event `tick.summary` says how many, in `missed`; the task logs with the status `missed` say which. See docs/operations.md, alert \"Slots were missed\"."
+    }
     tick_failed = {
       title     = "Ticks fail"
       severity  = "CRITICAL"

@@ -5,9 +5,10 @@ locals {
   log_of_calls = !local.has_workers ? local.log_of_tick : "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(\"${local.names["tick"]}\" OR \"${local.names["deliver"]}\")"
 
   counters = {
-    tick_summary     = { event = "tick.summary", title = "Ticks" }
-    tick_failed      = { event = "tick.failed", title = "Failed ticks" }
-    task_deactivated = { event = "task.deactivated", title = "Deactivated tasks" }
+    tick_summary     = { title = "Ticks", filter = "${local.log_of_tick} AND jsonPayload.event=\"tick.summary\"" }
+    tick_failed      = { title = "Failed ticks", filter = "${local.log_of_tick} AND jsonPayload.event=\"tick.failed\"" }
+    task_deactivated = { title = "Deactivated tasks", filter = "${local.log_of_calls} AND jsonPayload.event=\"task.deactivated\"" }
+    slots_missed     = { title = "Ticks that found slots too late to run", filter = "${local.log_of_calls} AND jsonPayload.event=(\"tick.summary\" OR \"worker.summary\") AND jsonPayload.missed>0" }
   }
   durations = {
     tick_lag      = { field = "lag_seconds", title = "Lag of the oldest due task at the start of a tick" }
@@ -20,8 +21,8 @@ resource "google_logging_metric" "counter" {
 
   project     = var.project_id
   name        = "${var.name}/${each.key}"
-  description = "Insignia: log events ${each.value.event}"
-  filter      = "${startswith(each.value.event, "tick.") ? local.log_of_tick : local.log_of_calls} AND jsonPayload.event=\"${each.value.event}\""
+  description = "Insignia: ${each.value.title}"
+  filter      = each.value.filter
 
   metric_descriptor {
     metric_kind  = "DELTA"

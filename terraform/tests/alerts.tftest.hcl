@@ -18,10 +18,15 @@ run "alerts" {
     condition = {
       for key, metric in google_logging_metric.counter : key => metric.filter
       } == {
-      for key, event in { tick_summary = "tick.summary", tick_failed = "tick.failed", task_deactivated = "task.deactivated" } :
-      key => "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"insignia-tick\" AND jsonPayload.event=\"${event}\""
+      for key, event in {
+        tick_summary     = "\"tick.summary\""
+        tick_failed      = "\"tick.failed\""
+        task_deactivated = "\"task.deactivated\""
+        slots_missed     = "(\"tick.summary\" OR \"worker.summary\") AND jsonPayload.missed>0"
+      } :
+      key => "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"insignia-tick\" AND jsonPayload.event=${event}"
     }
-    error_message = "Metrics count the events of functions/events.py, of this Insignia alone."
+    error_message = "Metrics count the events of docs/events.md, of this Insignia alone."
   }
 
   assert {
@@ -59,11 +64,12 @@ run "alerts" {
       } == {
       tick_lag         = "COMPARISON_GT 180 60s 300s"
       task_deactivated = "COMPARISON_GT 0 300s 0s"
+      slots_missed     = "COMPARISON_GT 0 300s 0s"
       tick_failed      = "COMPARISON_GT 2 600s 0s"
       database_disk    = "COMPARISON_GT 0.9 300s 0s"
       api_errors       = "COMPARISON_GT 5 300s 0s"
     }
-    error_message = "Late tasks, deactivations, failing ticks, a full disk and 5xx are alerts."
+    error_message = "Late tasks, deactivations, missed slots, failing ticks, a full disk and 5xx are alerts."
   }
 
   assert {
