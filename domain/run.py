@@ -48,6 +48,16 @@ class AttemptOutcome(StrEnum):
     LATE = "late"
 
 
+def trace_id(run_id: UUID) -> str:
+    """Of W3C Trace Context, 32 hexadecimal digits: the same for all attempts of a run."""
+    return run_id.hex
+
+
+def span_id(lease_id: UUID) -> str:
+    """Of W3C Trace Context, 16 hexadecimal digits: another one for each attempt."""
+    return lease_id.hex[:16]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedRun:
     """A run that this process may attempt once, until its lease ends, and the definition it goes by.
@@ -83,13 +93,11 @@ class ClaimedRun:
 
     @property
     def trace_id(self) -> str:
-        """Of W3C Trace Context, 32 hexadecimal digits: the same for all attempts."""
-        return self.id.hex
+        return trace_id(self.id)
 
     @property
     def span_id(self) -> str:
-        """Of W3C Trace Context, 16 hexadecimal digits: another one for each attempt."""
-        return self.lease_id.hex[:16]
+        return span_id(self.lease_id)
 
     @property
     def is_last_chance(self) -> bool:

@@ -1,47 +1,76 @@
 """The HTTP request of an attempt: what a webhook receives (docs/engine.md, Identity of a delivery)."""
 
-from domain.run import ClaimedRun
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+from domain.run import ClaimedRun, span_id, trace_id
 from domain.signature import parse_signing_secret, signature_header
 from domain.success_statuses import parse_success_statuses
+from domain.task import Method
 from domain.webhook_url import parse_webhook_url
 from functions import VERSION
 from functions.transfer import Call
 
 
 def call_of(run: ClaimedRun) -> Call:
-    """The call that makes this attempt. Raises InvalidInput for a definition that cannot be sent.
-
-    A user's header takes the place of ours of the same name, where domain/webhook_headers.py allows it.
-    """
-    slot = run.scheduled_for.isoformat().replace("+00:00", "Z")
-    timestamp = int(run.started_at.timestamp())
+    """The call that makes this attempt. Raises InvalidInput for a definition that cannot be sent."""
     body = run.payload if run.method.has_body else None
-    headers = {
-        "User-Agent": f"Insignia/{VERSION}",
-        "Accept": "*/*",
-        "traceparent": f"00-{run.trace_id}-{run.span_id}-00",
-        **({"Content-Type": "application/json"} if body is not None else {}),
-    }
-    of_user = {name.lower() for name in run.headers}
-    headers = {name: value for name, value in headers.items() if name.lower() not in of_user}
-    identity = {
-        "Expect": "",
-        "webhook-id": str(run.id),
-        "webhook-timestamp": str(timestamp),
-        "X-Insignia-Task-Id": str(run.task_id),
-        "X-Insignia-Scheduled-For": slot,
-        "X-Insignia-Attempt": str(run.number),
-    }
+    headers = headers_of(
+        run.headers,
+        run.method,
+        run_id=run.id,
+        lease_id=run.lease_id,
+        task_id=run.task_id,
+        scheduled_for=run.scheduled_for,
+        started_at=run.started_at,
+        number=run.number,
+    )
     secrets = [parse_signing_secret(secret) for secret in run.signing_secrets]
     if secrets:
-        identity["webhook-signature"] = signature_header(secrets, str(run.id), timestamp, body or b"")
+        timestamp = int(run.started_at.timestamp())
+        headers["webhook-signature"] = signature_header(secrets, str(run.id), timestamp, body or b"")
     return Call(
         id=run.id,
         url=parse_webhook_url(run.webhook_url),
         method=run.method,
-        headers={**headers, **run.headers, **identity},
+        headers=headers | {"Expect": ""},
         body=body,
         timeout_seconds=run.timeout_seconds,
         success_statuses=parse_success_statuses(run.success_statuses),
         claimed_at=run.started_at,
     )
+
+
+def headers_of(
+    of_user: Mapping[str, str],
+    method: Method,
+    *,
+    run_id: UUID,
+    lease_id: UUID,
+    task_id: UUID,
+    scheduled_for: datetime,
+    started_at: datetime,
+    number: int,
+) -> dict[str, str]:
+    """The headers of an attempt but for its signature.
+
+    A user's header takes the place of ours of the same name, where domain/webhook_headers.py allows it.
+    """
+    replaced = {name.lower() for name in of_user}
+    ours = {
+        "User-Agent": f"Insignia/{VERSION}",
+        "Accept": "*/*",
+        "traceparent": f"00-{trace_id(run_id)}-{span_id(lease_id)}-00",
+    }
+    if method.has_body:
+        ours["Content-Type"] = "application/json"
+    return {
+        **{name: value for name, value in ours.items() if name.lower() not in replaced},
+        **of_user,
+        "webhook-id": str(run_id),
+        "webhook-timestamp": str(int(started_at.timestamp())),
+        "X-Insignia-Task-Id": str(task_id),
+        "X-Insignia-Scheduled-For": scheduled_for.isoformat().replace("+00:00", "Z"),
+        "X-Insignia-Attempt": str(number),
+    }

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 
 from db.stats import Hour
 from db.task_logs import RecentRun
+from functions.schemas import Attempt
 from functions.ui.text import milliseconds
 
 STATUSES = ("success", "failed", "missed", "skipped", "cancelled")
@@ -22,6 +23,9 @@ DAYS = 30
 DAY_WIDTH = 24
 CELL_WIDTH = 22
 CELL_HEIGHT = 6
+LINE_WIDTH = 1_000
+LANE_HEIGHT = 16
+SHORTEST = timedelta(milliseconds=1)
 THINNEST = 0.15
 """The least of a cell that a status gets: one failure among sixty runs is seen."""
 
@@ -133,6 +137,18 @@ class Day:
     counts: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """An attempt on the line of its run, and the wait after it, which ends at `wait_to`; both None without one."""
+
+    outcome: str
+    y: int
+    x: float
+    width: float
+    wait_to: float | None
+    wait: timedelta | None
+
+
 def sparkline(runs: Sequence[RecentRun]) -> Sparkline:
     """Of at most SPARK_RUNS runs, oldest first. What has no duration is a stump."""
     counts = Counter(run.status.value for run in runs)
@@ -201,3 +217,37 @@ def cell_of(hour: Hour, counts: Counter[str], x: float) -> Cell:
         x += width
     told = ", ".join(f"{count:,} {status}" for status, count in counts.items())
     return Cell(hour.start.hour * CELL_HEIGHT, f"{hour.start:%d %b %H}:00 UTC: {told}", tuple(patches))
+
+
+def lanes_of(attempts: Sequence[Attempt], now: datetime) -> list[Lane]:
+    """A lane for each attempt, to scale from the first one to the end of the last, or of the wait after it.
+
+    An attempt that is under way lasts until `now`; what is too short to be seen is a little wider.
+    """
+    if not attempts:
+        return []
+    ends = [end_of(attempt, now) for attempt in attempts]
+    nexts = [*(attempt.started_at for attempt in attempts[1:]), attempts[-1].retry_at]
+    start = attempts[0].started_at
+    scale = LINE_WIDTH / (max([*ends, *filter(None, nexts), start + SHORTEST]) - start).total_seconds()
+    lanes = []
+    for number, (attempt, end, following) in enumerate(zip(attempts, ends, nexts, strict=True)):
+        x, to = ((instant - start).total_seconds() * scale for instant in (attempt.started_at, end))
+        waits_until = following if following and following > end else None
+        lanes.append(
+            Lane(
+                outcome=attempt.outcome or "running",
+                y=number * LANE_HEIGHT,
+                x=round(x, 1),
+                width=round(max(to - x, 4), 1),
+                wait_to=round((waits_until - start).total_seconds() * scale, 1) if waits_until else None,
+                wait=waits_until - end if waits_until else None,
+            )
+        )
+    return lanes
+
+
+def end_of(attempt: Attempt, now: datetime) -> datetime:
+    if attempt.duration_ms is not None:
+        return attempt.started_at + timedelta(milliseconds=attempt.duration_ms)
+    return attempt.started_at if attempt.outcome else max(now, attempt.started_at)

@@ -39,6 +39,7 @@ ASSETS = {
     "ui.js": "ui.js",
 }
 TASKS = "/ui/tasks"
+RUNS = "/ui/runs"
 NAVIGATION = {"Overview": HOME, "Tasks": TASKS}
 """Pages that every page links to."""
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from domain.attempt import PHRASES
+from domain.run import sentence
 from domain.task import Task
 from domain.webhook_url import parse_webhook_url
 from domain.words import in_words
@@ -85,6 +87,11 @@ def pretty_json(value: Any) -> str:
     return f"{whole[:LONGEST_SHOWN]}\n… ({len(whole):,} characters; the API has the rest)"
 
 
+def phrase(http_status: int) -> str:
+    """HTTP 404 Not Found."""
+    return f"HTTP {http_status} {PHRASES.get(http_status, '')}".rstrip()
+
+
 def host(task: Task) -> str:
     """Where the webhook of a task is: the rest of its URL is a secret."""
     return parse_webhook_url(task.definition.webhook_url).host
@@ -101,5 +108,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "state": state,
     "schedule": schedule,
     "host": host,
+    "sentence": sentence,
+    "phrase": phrase,
     "pretty_json": pretty_json,
 }

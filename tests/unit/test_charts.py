@@ -7,7 +7,16 @@ import pytest
 from db.stats import Hour
 from db.task_logs import RecentRun
 from domain.run import RunStatus
-from functions.ui.charts import CELL_HEIGHT, CELL_WIDTH, DAY_WIDTH, days_of, duration_chart, percentile
+from functions.schemas import Attempt
+from functions.ui.charts import (
+    CELL_HEIGHT,
+    CELL_WIDTH,
+    DAY_WIDTH,
+    days_of,
+    duration_chart,
+    lanes_of,
+    percentile,
+)
 
 MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -65,3 +74,39 @@ def test_a_day_has_a_cell_for_each_hour_with_runs_and_every_result_is_seen_in_it
     assert narrow.x == wide.width
     (cell,) = second.cells
     assert cell.words == "26 Nov 01:00 UTC: 1,200 missed"
+
+
+def attempt(number: int, at: float, duration_ms: int | None, retry_at: float | None = None) -> Attempt:
+    return Attempt(
+        number=number,
+        started_at=MIDNIGHT + timedelta(seconds=at),
+        duration_ms=duration_ms,
+        outcome="failed" if duration_ms is not None else None,
+        http_status=None,
+        error=None,
+        retry_at=None if retry_at is None else MIDNIGHT + timedelta(seconds=retry_at),
+    )
+
+
+def test_attempts_and_the_waits_between_them_are_to_scale() -> None:
+    attempts = [attempt(1, 0, 1_000, 2), attempt(2, 2, 1_000, 5), attempt(3, 5, 5_000)]
+    first, second, third = lanes_of(attempts, MIDNIGHT)
+    assert [(lane.x, lane.width, lane.wait_to) for lane in (first, second, third)] == [
+        (0, 100, 200),
+        (200, 100, 500),
+        (500, 500, None),
+    ]
+    assert (first.wait, second.wait, third.wait) == (timedelta(seconds=1), timedelta(seconds=2), None)
+
+
+def test_a_run_under_way_lasts_until_now_and_one_that_waits_until_its_retry() -> None:
+    (live,) = lanes_of([attempt(1, 0, None)], MIDNIGHT + timedelta(seconds=3))
+    assert (live.outcome, live.x, live.width, live.wait_to) == ("running", 0, 1_000, None)
+    (waiting,) = lanes_of([attempt(1, 0, 1_000, 4)], MIDNIGHT + timedelta(seconds=2))
+    assert (waiting.width, waiting.wait_to, waiting.wait) == (250, 1_000, timedelta(seconds=3))
+
+
+def test_attempts_without_a_duration_are_seen_all_the_same() -> None:
+    (lane,) = lanes_of([attempt(1, 0, 0)], MIDNIGHT)
+    assert lane.width > 0
+    assert lanes_of([], MIDNIGHT) == []

@@ -175,13 +175,14 @@ def test_who_may_only_read_sees_everything_but_secrets_and_changes_nothing(
     task = api.create(
         name="Seen", webhook_url="http://127.0.0.1:9/secret-path", headers={"X-Key": "secret-value"}
     )
+    log = api.ok("POST", f"/tasks/{task['id']}/run", status=202)
     server = Server(tmp_path, {"DATABASE_URL": server_database, "API_READ_TOKEN": READER})
     try:
         server.wait_until_ready()
         reader = Api(server.url, token=None)
         headers = {**OURS, **signed_in(reader, READER)}
         one = f"/ui/tasks/{task['id']}"
-        for path in ("/ui/", "/ui/tasks", one):
+        for path in ("/ui/", "/ui/tasks", one, f"/ui/runs/{log['id']}"):
             page = reader("GET", path, headers=headers)
             assert page.status_code == 200
             assert "Seen" in page.text or path == "/ui/"
@@ -192,6 +193,7 @@ def test_who_may_only_read_sees_everything_but_secrets_and_changes_nothing(
         for path in (
             *(f"{one}/{what}" for what in ("run", "pause", "activate", "duplicate", "edit", "delete")),
             "/ui/tasks/bulk",
+            f"/ui/runs/{log['id']}/retry",
         ):
             refused = post(reader, path, headers, action="delete", confirmed="yes", task_id=task["id"])
             assert refused.status_code == 403
