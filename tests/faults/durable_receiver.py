@@ -3,6 +3,7 @@
 The path says how it behaves:
 
     /ok        answers 200                  /fail      answers 500; /fail/2 to the first two attempts of a run
+    /slow      answers 200 after 0.2 s
     /gone      answers 410                  /hang      never answers
     /hold      answers 200 once release() was called; /hold/2 from the second attempt of a run on
     /random/9  answers 200, but to 9 in 1,000 attempts as a receiver does that is ill: 500, 429, or it hangs up
@@ -24,6 +25,8 @@ from uuid import UUID
 
 from db.child_process import wait_until
 from tests.faults.processes import PROCESSES
+
+SLOW_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,8 @@ class Book:
         match path.split("/")[1:]:
             case ["ok", *_]:
                 connection.answer(200)
+            case ["slow"]:
+                asyncio.get_running_loop().call_later(SLOW_SECONDS, connection.answer, 200)
             case ["fail"]:
                 connection.answer(500)
             case ["fail", times]:

@@ -1,4 +1,4 @@
-"""A tick dies, freezes or loses its connections at each named point: nothing is lost, and nothing runs twice.
+"""A tick or a worker dies, freezes or loses its connections at each named point: nothing is lost or runs twice.
 
 The only exception is the one that is promised (docs/engine.md, Identity of a delivery): a call may be repeated
 when its tick died, or lost its lease, between the POST and the commit.
@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from domain.summary import TickKind
 from domain.task import OverlapPolicy, TaskStatus
 from tests.faults.tick_process import Fault, Point
 from tests.faults.trial import SHORT_BUDGET_SECONDS, Trial
@@ -29,27 +30,38 @@ SAMPLE = {
     (Fault.CUT, Point.SETTLE_WRITTEN),
     (Fault.CUT, Point.SETTLE_ACKNOWLEDGEMENT_LOST),
 }
+SAMPLE_OF_WORKERS = {(Fault.KILL, Point.CLAIM_COMMITTED), (Fault.KILL, Point.SENT)}
+
+
+def is_in_the_sample(kind: TickKind, fault: Fault, point: Point) -> bool:
+    if kind is TickKind.WORKER:
+        return (fault, point) in SAMPLE_OF_WORKERS
+    return fault is Fault.KILL or (fault, point) in SAMPLE
 
 
 FAULTS = [
     pytest.param(
+        kind,
         fault,
         point,
-        id=f"{fault}-{point}".replace(" ", "-"),
-        marks=[] if fault is Fault.KILL or (fault, point) in SAMPLE else [pytest.mark.full_faults],
+        id=f"{kind}-{fault}-{point}".replace(" ", "-"),
+        marks=[] if is_in_the_sample(kind, fault, point) else [pytest.mark.full_faults],
     )
+    for kind in TickKind
     for fault in Fault
     for point in Point
 ]
 
 
-@pytest.mark.parametrize(("fault", "point"), FAULTS)
-def test_nothing_is_lost_and_nothing_runs_twice(trial: Trial, fault: Fault, point: Point) -> None:
+@pytest.mark.parametrize(("kind", "fault", "point"), FAULTS)
+def test_nothing_is_lost_and_nothing_runs_twice(
+    trial: Trial, kind: TickKind, fault: Fault, point: Point
+) -> None:
     prepare_every_kind_of_work(trial)
     budget_seconds = 20 if point is Point.IN_THE_WAIT else SHORT_BUDGET_SECONDS
     if fault is Fault.FREEZE:
         budget_seconds = 50
-    tick = trial.start_tick(point, fault, budget_seconds=budget_seconds)
+    tick = trial.start_tick(point, fault, kind=kind, budget_seconds=budget_seconds)
     if fault is Fault.KILL:
         tick.wait_until_killed()
     elif fault is Fault.FREEZE:

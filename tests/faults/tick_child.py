@@ -85,7 +85,7 @@ class Child:
             if self._orders.manual is not None:
                 self._make_manual_run(self._orders.manual)
                 return
-            summary = run_tick(self._engine, LOOPBACK, self._orders.limits)
+            summary = run_tick(self._engine, LOOPBACK, self._orders.limits, kind=self._orders.kind)
         except Unavailable as error:
             self._tell("unavailable", str(error))
         except BaseException as error:

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from db.child_process import wait_until
-from domain.summary import TickSummary
+from domain.summary import TickKind, TickSummary
 from functions.tick import Limits
 from tests.faults.processes import PROCESSES
 
@@ -66,6 +66,7 @@ class Orders:
     database_url: str
     report: Path
     limits: Limits
+    kind: TickKind = TickKind.TICK
     point: Point | None = None
     fault: Fault = Fault.KILL
     task_id: UUID | None = None

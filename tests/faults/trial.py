@@ -15,7 +15,7 @@ from db.child_process import wait_until
 from db.engine import transaction
 from db.tasks import timing_of
 from domain.slots import INSTANT
-from domain.summary import TickSummary
+from domain.summary import TickKind, TickSummary
 from domain.task import Task
 from functions.tick import Limits
 from tests.faults.durable_receiver import DurableReceiver
@@ -83,6 +83,7 @@ class Trial:
         point: Point | None = None,
         fault: Fault = Fault.KILL,
         *,
+        kind: TickKind = TickKind.TICK,
         task_id: UUID | None = None,
         budget_seconds: float = 50,
         concurrency: int = 256,
@@ -90,7 +91,7 @@ class Trial:
         clock_ahead: timedelta = timedelta(0),
         manual: Manual | None = None,
     ) -> TickProcess:
-        """A tick in a process of its own, or a manual run."""
+        """A tick (or a worker) in a process of its own, or a manual run."""
         tick = TickProcess(
             Orders(
                 database_url=self._engine.url.render_as_string(hide_password=False),
@@ -98,6 +99,7 @@ class Trial:
                 limits=Limits(
                     budget_seconds=budget_seconds, concurrency=concurrency, per_destination=per_destination
                 ),
+                kind=kind,
                 point=point,
                 fault=fault,
                 task_id=task_id,
