@@ -18,6 +18,8 @@ from db.stats import (
     read_hours_of_task,
     read_stats,
 )
+from db.task_logs import RECENT_RUNS, RecentRun, read_recent_runs
+from domain.run import RunStatus
 from domain.task import TaskStatus
 from tests.faults.simulated_clock import SimulatedClock, install_simulated_clock
 from tests.integration.conftest import Insignia
@@ -184,3 +186,32 @@ def test_hours_of_a_task_are_read_by_an_index(insignia: Insignia) -> None:
             {"task_id": task_id, "hours": 720, "counted_logs": db.stats.COUNTED_LOGS},
         ).scalars()
         assert any("task_logs_of_task_newest" in line for line in plan)
+
+
+def test_recent_runs_are_the_newest_of_each_task_oldest_first(insignia: Insignia) -> None:
+    one, other, none = uuid4(), uuid4(), uuid4()
+    for hours_ago, duration_ms in ((3, 30), (2, 20), (1, 10)):
+        add(insignia, "success", task_id=one, hours_ago=hours_ago, duration_ms=duration_ms)
+    add(insignia, "failed", task_id=other)
+    with transaction(insignia.engine) as connection:
+        found = read_recent_runs(connection, [one, other, none], 2)
+    assert found == {
+        one: [RecentRun(RunStatus.SUCCESS, 20), RecentRun(RunStatus.SUCCESS, 10)],
+        other: [RecentRun(RunStatus.FAILED, None)],
+        none: [],
+    }
+
+
+def test_recent_runs_are_read_by_the_index_of_their_task_also_where_few_tasks_have_most_logs(
+    insignia: Insignia,
+) -> None:
+    add(insignia, "success", logs=20_000)
+    insignia.execute(
+        "UPDATE task_logs SET task_id ="
+        " CAST(lpad(mod(extract(microseconds FROM created_at)::int, 5)::text, 32, '0') AS uuid)"
+    )
+    insignia.execute("ANALYZE task_logs")
+    with transaction(insignia.engine) as connection:
+        values = {"task_ids": [uuid4()], "limit": 60}
+        plan = "\n".join(connection.execute(text("EXPLAIN " + RECENT_RUNS.text), values).scalars())
+    assert "task_logs_of_task_newest" in plan
