@@ -77,8 +77,10 @@ requirements: $(VENV)/installed  ## Pin the dependencies anew, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make requirements" requirements-cli.in -c requirements.txt -o requirements-cli.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make requirements" requirements-otel.in -c requirements.txt -o requirements-otel.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make requirements" requirements-dev.in -c requirements.txt -c requirements-cli.txt \
-		-o requirements-dev.txt
+		-c requirements-otel.txt -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make requirements" tests/infra/checkov.in -o tests/infra/checkov.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import flask
 
 from db.engine import Engine, make_engine
-from functions import logs
+from functions import logs, telemetry
 from functions.egress import Egress
 from functions.identity import IdentityVerifier
 from functions.lookups import is_address
@@ -32,6 +32,7 @@ def start() -> None:
     """Check the settings and set up logging; a wrong setting ends the process with one line."""
     try:
         logs.configure(settings())
+        telemetry.configure(settings().otel_exporter_otlp_endpoint)
     except SettingsError as error:
         sys.exit(f"Insignia cannot start: {error}")
     without_control_socket()

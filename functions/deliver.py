@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from domain.summary import TickKind
-from functions import schemas
+from functions import schemas, telemetry
 from functions.auth import Caller
 from functions.fields import SentInstant, whole_number
 from functions.routing import Routes
@@ -65,4 +65,5 @@ def deliver(body: Push) -> schemas.TickSummary:
     the message again then, and a later tick goes on in any case.
     """
     logger.info("woken by message %r, attempt %s", body.message.messageId, body.deliveryAttempt or 1)
-    return serve(TickKind.WORKER)
+    with telemetry.span("worker"):
+        return serve(TickKind.WORKER)

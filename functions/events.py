@@ -1,6 +1,7 @@
 """The events of a tick in the log: stable names, fixed fields (docs/events.md). Metrics and alerts are built on them.
 
-One delivery is one line of thousands in a tick: what is in it costs nothing when its level is off.
+One delivery is one line of thousands in a tick: what is in it costs nothing when its level is off. What is
+logged here is told to OpenTelemetry as well, where that is on (docs/telemetry.md).
 """
 
 import logging
@@ -12,6 +13,7 @@ from domain.errors import Unavailable
 from domain.run import ClaimedRun, Decision
 from domain.summary import TickKind, TickSummary
 from domain.webhook_url import redacted
+from functions import telemetry
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 
 def log_summary(summary: TickSummary, kind: TickKind) -> None:
     """One line per tick or worker that could record all it did."""
+    telemetry.record_summary(summary, kind)
     counts = {name: count for name, count in asdict(summary).items() if count and isinstance(count, int)}
     event = {"event": "tick.summary"} if kind is TickKind.TICK else {"event": "worker.summary"}
     log.info(
@@ -32,6 +35,7 @@ def log_summary(summary: TickSummary, kind: TickKind) -> None:
 
 def log_delivery(decision: Decision, disposal: Disposal) -> None:
     """One line per attempt, named by what became of its run; the webhook's URL only as scheme, host and hash."""
+    telemetry.record_attempt(decision)
     level = logging.INFO if disposal is Disposal.SUCCESS else logging.WARNING
     if not log.isEnabledFor(level):
         return
@@ -86,6 +90,7 @@ def log_deactivation(run: ClaimedRun) -> None:
 
 def log_failed_tick(error: Unavailable, kind: TickKind) -> None:
     """A tick or a worker that answered 503: the next tick goes on."""
+    telemetry.record_failure(kind)
     event = {"event": "tick.failed"} if kind is TickKind.TICK else {"event": "worker.failed"}
     log.error("%s: %s", kind, error, extra=event)
 

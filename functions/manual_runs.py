@@ -12,7 +12,7 @@ from domain.attempt import Attempt
 from domain.errors import Unavailable
 from domain.run import TaskLog
 from domain.task import MAX_TIMEOUT_SECONDS, TaskDefinition, TaskStatus
-from functions import bootstrap
+from functions import bootstrap, telemetry
 from functions.delivery import Deliveries
 from functions.egress import Egress
 from functions.idempotency import RunOnce
@@ -39,7 +39,10 @@ def retry_log(log_id: UUID, once: RunOnce) -> TaskLog:
 def begun(begin: Callable[..., Claimed], once: RunOnce) -> TaskLog:
     engine = bootstrap.database()
     begin = partial(begin, per_destination=bootstrap.settings().destination_concurrency)
-    attempt(engine, bootstrap.egress(), partial(begin_once, begin, once), is_stopping=bootstrap.is_stopping)
+    with telemetry.span("run by hand"):
+        attempt(
+            engine, bootstrap.egress(), partial(begin_once, begin, once), is_stopping=bootstrap.is_stopping
+        )
     with transaction(engine) as connection:
         return get_task_log(connection, once.run_id)
 

@@ -66,6 +66,7 @@ class Settings:
     scheduler_job: str | None
     insignia_url: str | None
     own_hosts: tuple[str, ...]
+    otel_exporter_otlp_endpoint: str | None
 
 
 def read_environment() -> Mapping[str, str]:
@@ -124,6 +125,7 @@ def load(environment: Mapping[str, str]) -> Settings:
             values, "SCHEDULER_JOB", SCHEDULER_JOB, "projects/PROJECT/locations/LOCATION/jobs/JOB"
         ),
         insignia_url=https_url(values, "INSIGNIA_URL"),
+        otel_exporter_otlp_endpoint=otlp_endpoint(values),
         own_hosts=matching_list(values, "OWN_HOSTS", HOST, "host names such as api.example.com"),
     )
     if set(settings.api_tokens) & set(settings.api_read_tokens):
@@ -282,6 +284,13 @@ def https_url(values: Mapping[str, str], name: str) -> str | None:
     if not (is_safe and is_plain):
         raise SettingsError(f"{name} is {text!r}; expected the https:// URL of the function.")
     return text.rstrip("/")
+
+
+def otlp_endpoint(values: Mapping[str, str]) -> str | None:
+    """Without a slash at its end."""
+    expected = "the http:// or https:// URL of an OTLP receiver, such as http://127.0.0.1:4318"
+    url = matching(values, "OTEL_EXPORTER_OTLP_ENDPOINT", r"https?://[^\s/?#@]+(/[^\s?#@]*)?", expected)
+    return None if url is None else url.rstrip("/")
 
 
 def is_loopback(host: str) -> bool:

@@ -23,7 +23,7 @@ from domain.attempt import Attempt, unsendable
 from domain.errors import InvalidInput, Unavailable
 from domain.run import AttemptOutcome, ClaimedRun, Decision, decide
 from domain.summary import TickKind, TickSummary
-from functions import bootstrap, schemas
+from functions import bootstrap, schemas, telemetry
 from functions.auth import Caller
 from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
@@ -73,7 +73,8 @@ def tick() -> schemas.TickSummary:
     TICK_BUDGET_SECONDS. Calling it more often, or twice at once, does no harm. 503 when the database failed, or
     has an older schema than this code: that is asked for first.
     """
-    return serve(TickKind.TICK)
+    with telemetry.span("tick"):
+        return serve(TickKind.TICK)
 
 
 def serve(kind: TickKind) -> schemas.TickSummary:
@@ -114,9 +115,9 @@ def run_tick(
         tick = Tick(engine, deliveries, limits, is_stopping)
         tick.begin()
         while tick.goes_on():
-            tick.claim()
-            tick.deliver()
-            tick.settle()
+            for step in (tick.claim, tick.deliver, tick.settle):
+                with telemetry.phase(step.__name__):
+                    step()
         return tick.summarise(kind)
 
 

@@ -9,7 +9,7 @@ from domain.signature import parse_signing_secret, signature_header
 from domain.success_statuses import parse_success_statuses
 from domain.task import Method
 from domain.webhook_url import parse_webhook_url
-from functions import VERSION
+from functions import VERSION, telemetry
 from functions.transfer import Call
 
 
@@ -61,7 +61,7 @@ def headers_of(
     ours = {
         "User-Agent": f"Insignia/{VERSION}",
         "Accept": "*/*",
-        "traceparent": f"00-{trace_id(run_id)}-{span_id(lease_id)}-00",
+        "traceparent": f"00-{trace_id(run_id)}-{span_id(lease_id)}-{'01' if telemetry.is_on() else '00'}",
     }
     if method.has_body:
         ours["Content-Type"] = "application/json"

