@@ -45,7 +45,7 @@ NAVIGATION = {"Overview": HOME, "Tasks": TASKS}
 
 NOTICES = {
     "reactivated": "The task is active again. Its failures are forgotten, and its next run is planned from now.",
-    "saved": "The task is saved; its next run is in the table.",
+    "saved": "The task is saved.",
     "duplicated": "This is the copy. It is inactive until you activate it.",
     "deleted": "The task and its logs are deleted.",
     "paused": "The task is paused: it runs no more until it is activated.",

@@ -101,8 +101,8 @@ def answer(view: View, form: Form, task: Task | None) -> flask.Response:
         case "test" if body is not None:
             return show(view, page, task, tested=attempt(page, body, task))
         case "save":
-            if body is not None and save(page, body, task):
-                return view.go_to(TASKS, notice="saved")
+            if body is not None and (task_id := save(page, body, task)):
+                return view.go_to(f"{TASKS}/{task_id}", notice="saved")
             return show(view, page, task, status=422)
     return show(view, page, task)
 
@@ -132,20 +132,20 @@ def attempt(page: Filled, body: Body, task: Task | None) -> TestedCall | None:
         return None
 
 
-def save(page: Filled, body: Body, task: Task | None) -> bool:
-    """Store what the form says, unless somebody else has changed the task since it was shown."""
+def save(page: Filled, body: Body, task: Task | None) -> UUID | None:
+    """Store what the form says, unless somebody else has changed the task since it was shown; the task's id then."""
     try:
         if isinstance(body, TaskCreate):
             with transaction(database()) as connection:
-                create_task(body, connection)
-        else:
-            assert task is not None
-            update_task(task.id, body, frozenset({int(page.revision) if page.revision.isdecimal() else 0}))
+                return create_task(body, connection).id
+        assert task is not None
+        revisions = frozenset({int(page.revision) if page.revision.isdecimal() else 0})
+        return update_task(task.id, body, revisions).id
     except PreconditionFailed:
         page.faults[""] = "Somebody else has changed this task meanwhile; open it again to see how it is now."
     except InvalidInput as error:
         page.blame(error)
-    return not page.faults
+    return None
 
 
 def show(

@@ -89,6 +89,9 @@ def test_a_deletion_asks_for_the_name_also_without_javascript(
     with Watched(browser, server.url, java_script_enabled=False) as user:
         user.sign_in()
         user.open(f"/ui/tasks/{task['id']}")
+        user.page.get_by_role("button", name="Pause …").click()
+        user.page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+        assert api.get(f"/tasks/{task['id']}")["status"] == "inactive"
         user.page.get_by_role("link", name="Delete …").click()
         user.page.get_by_label("Type its name").fill("Kept")
         user.page.get_by_role("button", name="Delete").click()

@@ -31,7 +31,8 @@ def test_the_first_task_from_the_empty_overview_to_its_first_successful_run(
         api.tick()
         assert receiver.wait_for(2)[1].json == {"n": 1}
     user.page.reload()
-    expect(user.page.get_by_role("row", name="First")).to_contain_text("success")
+    expect(user.page.get_by_role("heading", level=1)).to_have_text("First")
+    expect(user.page.get_by_role("region", name="Last runs")).to_contain_text("success")
 
 
 def test_what_is_typed_is_checked_and_previewed(user: Watched) -> None:
