@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
 
+import functions.otlp
 from domain.summary import TickSummary
 from functions import VERSION
 from tests.acceptance.conftest import Database
@@ -148,6 +151,23 @@ def test_a_receiver_that_takes_nothing_costs_a_tick_seconds_and_no_more(
             assert time.monotonic() - began_at < 20
         assert "spans were dropped" in (tmp_path / "server" / "output").read_text()
         assert sick.requests > 0
+
+
+def test_more_spans_than_may_wait_are_dropped_and_counted(
+    otlp: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(functions.otlp, "MAX_SPANS", 3)
+    monkeypatch.setattr(functions.otlp, "SPANS_AT_ONCE", 2)
+    outbox = functions.otlp.Outbox(OTLPSpanExporter(f"{otlp.url}/v1/traces"))
+    tracers = TracerProvider(shutdown_on_exit=False)
+    tracers.add_span_processor(outbox)
+    for _ in range(5):
+        tracers.get_tracer("test").start_span("one of five").end()
+    outbox.flush()
+    assert len([span for span in otlp.spans if span.name == "one of five"]) == 3
+    assert "2 spans were dropped" in caplog.text
+    outbox.flush()
+    assert caplog.text.count("dropped") == 1
 
 
 def test_without_the_setting_nothing_of_opentelemetry_is_imported_by_a_tick(
