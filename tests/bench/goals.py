@@ -40,6 +40,9 @@ GOALS = (
     Goal("CPU of the first design against ours", "at_once/seed/cpu/insignia", ">=", 20, "x"),
     Goal("lateness of 99 %, receivers that answer at once", "at_once/insignia/lateness_p99", "<=", 1.5, "s"),
     Goal("lateness of 99 %, receivers that take 100 ms", "after_100_ms/insignia/lateness_p99", "<=", 6, "s"),
+    Goal(
+        "wall time with 4 workers to without, 1 s", "after_1_s/insignia_workers/wall/insignia", "<=", 0.5, "x"
+    ),
     Goal("verified HTTPS, CPU per webhook, our process", "https/insignia/process_cpu", "<=", 150, "µs"),
     Goal("finding 100 due of 1,000,000 tasks, to 10,000", "growth/claim/ratio", "<=", 1.2, "x"),
     Goal("nothing due of 1,000,000 tasks, beyond SELECT 1", "growth/nothing_due/big", "<=", 0.2, "ms"),

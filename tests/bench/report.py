@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.bench.child import ROOT
 from tests.bench.measure import METRICS
-from tests.bench.scenarios import FLOOR, OURS, SCENARIOS, title
+from tests.bench.scenarios import FLOOR, OURS, SCENARIOS, WITH_WORKERS, title
 
 RESULT = Path(__file__).parent / "result.json"
 
@@ -34,14 +34,15 @@ def make_report(samples: Samples, *, webhooks: int, logs: int, rounds: int, post
 def ratios(samples: Mapping[str, Sequence[float]]) -> Samples:
     """Of CPU, ours to the floor's, and each other's to ours, within a round: `at_once/naive/cpu/insignia`.
 
-    Not of time and memory: the slow ones have less to do.
+    Not of time and memory, because the slow ones have less to do; but workers have as much to do as a tick alone.
     """
     found: Samples = {}
     for key, values in samples.items():
         scenario, contestant, metric = key.split("/")
         other = FLOOR if contestant == OURS else OURS
         below = samples.get(f"{scenario}/{other}/{metric}")
-        if metric.endswith("cpu") and below is not None:
+        is_comparable = metric.endswith("cpu") or (contestant == WITH_WORKERS and metric == "wall")
+        if is_comparable and below is not None:
             found[f"{key}/{other}"] = [a / b for a, b in zip(values, below, strict=True)]
     return found
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 OURS = "insignia"
+WITH_WORKERS = "insignia_workers"
 FLOOR = "floor"
 SLOW = ("peers.apscheduler", "peers.procrastinate", "naive", "seed")
 CONTESTANTS = (OURS, FLOOR, "peers.pgqueuer", *SLOW)
@@ -44,6 +45,12 @@ SCENARIOS = (
         hosts=1,
         delay_seconds=0.1,
     ),
+    Scenario(
+        name="after_1_s",
+        words="200 hosts that answer after 1 s",
+        contestants=dict.fromkeys((OURS, WITH_WORKERS), 0.25),
+        delay_seconds=1,
+    ),
 )
 
 
@@ -51,6 +58,7 @@ def title(contestant: str) -> str:
     """The name that people know it by."""
     return {
         OURS: "Insignia",
+        WITH_WORKERS: "with 4 workers",
         FLOOR: "the floor",
         "peers.pgqueuer": "PgQueuer",
         "peers.apscheduler": "APScheduler",

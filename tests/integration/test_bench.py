@@ -1,5 +1,6 @@
 """The benchmark works, and does not let a contestant off that did not do its work; nothing here is timed."""
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.bench.child import BenchmarkFailed, Child
 from tests.bench.cluster import Cluster
 from tests.bench.goals import GOALS, Goal
 from tests.bench.measure import METRICS, PEERS_PYTHON, check
-from tests.bench.scenarios import FLOOR, OURS, SCENARIOS
+from tests.bench.scenarios import FLOOR, OURS, SCENARIOS, WITH_WORKERS
 
 WEBHOOKS = 20
 AT_ONCE, HTTPS, *_ = SCENARIOS
@@ -61,7 +62,8 @@ def test_every_goal_has_its_figure(result: report.Report, growth_and_api: report
     left_out = {
         goal.figure
         for goal in GOALS
-        if goal.figure.startswith("after_100_ms/") or (not PEERS_PYTHON.exists() and "/peers." in goal.figure)
+        if goal.figure.startswith(("after_100_ms/", "after_1_s/"))
+        or (not PEERS_PYTHON.exists() and "/peers." in goal.figure)
     }
     assert {goal.figure for goal in GOALS} - left_out <= figures
 
@@ -81,6 +83,8 @@ def whole(result: report.Report) -> report.Report:
             for metric in METRICS:
                 key = f"{scenario.name}/{name}/{metric}"
                 figures[key] = result["figures"].get(key, result["figures"][f"at_once/{FLOOR}/{metric}"])
+    wall = f"after_1_s/{WITH_WORKERS}/wall"
+    figures[f"{wall}/{OURS}"] = figures[wall]
     return {**result, "figures": result["figures"] | figures}
 
 
@@ -98,7 +102,7 @@ def test_the_picture_has_a_bar_and_a_figure_for_each_contestant(whole: report.Re
 def test_the_documents_can_say_what_was_measured(whole: report.Report) -> None:
     summary, page = documents.parts(whole).values()
     assert summary.count("| Insignia | ") == 1
-    assert page.count("| Insignia | ") == len(SCENARIOS)
+    assert len(re.findall(r"^\| Insignia(?: \([\d,]+ webhooks\))? \|", page, re.MULTILINE)) == len(SCENARIOS)
     assert all(goal.words in page for goal in GOALS)
 
 
@@ -181,3 +185,13 @@ def test_each_webhook_once_with_one_success_is_right() -> None:
 def test_a_contestant_that_dies_fails_the_benchmark() -> None:
     with Child("tests.bench.contestant", "nobody") as process, pytest.raises(BenchmarkFailed, match="nobody"):
         process.read()
+
+
+def test_workers_deliver_each_webhook_once_and_their_time_is_compared() -> None:
+    """By the scenario of that name, without its wait."""
+    (scenario,) = [replace(one, delay_seconds=0, hosts=4) for one in SCENARIOS if one.name == "after_1_s"]
+    with Cluster(fsync="off") as cluster:
+        samples = due_at_once.run(cluster, [scenario], webhooks=1_000, rounds=1)
+    assert f"after_1_s/{WITH_WORKERS}/wall/{OURS}" in {goal.figure for goal in GOALS} & set(
+        report.ratios(samples)
+    )
