@@ -1,11 +1,13 @@
 """Connections to PostgreSQL: one engine, its session settings, and what its errors mean."""
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
+from uuid import UUID
 
+import pg8000.legacy
 import sqlalchemy
 from pg8000 import DatabaseError, InterfaceError
 from sqlalchemy import Connection, Engine, event
@@ -44,6 +46,24 @@ UNAVAILABLE_STATES = {
     "42703": "the database's schema is older than this code until `migrate` has run",
     "55P03": "the database is busy with a conflicting change",
 }
+
+
+convert_paramstyle = pg8000.legacy.convert_paramstyle
+
+
+@lru_cache(maxsize=1_024)
+def numbered(style: str, statement: str) -> str:
+    """A statement with numbers for its parameters: the driver goes through it character by character (3 ms)."""
+    converted: str = convert_paramstyle(style, statement, ())[0]
+    return converted
+
+
+def number_parameters(style: str, statement: str, values: Any) -> tuple[str, Any]:
+    """What pg8000 does each time it sends a statement; values keep their order in SQLAlchemy's style, "format"."""
+    return numbered(style, statement), values
+
+
+pg8000.legacy.convert_paramstyle = number_parameters
 
 
 def make_engine(
@@ -191,6 +211,11 @@ def sqlstate(error: DBAPIError) -> str | None:
     """The five characters of PostgreSQL's error code, or None for an error of the driver."""
     fields = error.orig.args[0] if error.orig is not None and error.orig.args else None
     return fields.get("C") if isinstance(fields, dict) else None
+
+
+def uuid_array(ids: Iterable[UUID | str]) -> str:
+    """A text that can be cast to uuid[]; pg8000 would look at every character of a list of them."""
+    return f"{{{','.join(map(str, ids))}}}"
 
 
 def compact_json(value: Any) -> str:

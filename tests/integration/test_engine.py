@@ -9,7 +9,7 @@ from sqlalchemy import Engine, create_engine, event, make_url, select, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from db.embedded import EmbeddedPostgres
-from db.engine import discard_connection_after_foreign_error, make_engine, transaction
+from db.engine import discard_connection_after_foreign_error, make_engine, numbered, transaction
 from domain.errors import Unavailable
 from functions.settings import load
 from tests.conftest import NOT_DURABLE
@@ -28,6 +28,16 @@ def answers_after_a_lone_surrogate(engine: Engine) -> list[object]:
         except SQLAlchemyError as error:
             answers.append(error)
     return answers
+
+
+def test_the_driver_reads_a_statement_once_to_number_its_parameters(engine: Engine) -> None:
+    statement = text("SELECT CAST(:first AS int) + CAST(:second AS int), '100%', CAST(:first AS int)")
+    numbered.cache_clear()
+    for first in (1, 2):
+        with transaction(engine) as connection:
+            row = connection.execute(statement, {"first": first, "second": 10}).one()
+        assert tuple(row) == (first + 10, "100%", first)
+    assert numbered.cache_info()[:2] == (1, 1)  # hits, misses
 
 
 def test_a_connection_is_discarded_when_the_driver_fails_in_the_middle_of_the_protocol(
