@@ -39,22 +39,23 @@ SETTLE = text(
     + RESULT
     + """, task AS MATERIALIZED (
     SELECT task_id, status, revision, next_run_at, consecutive_failures FROM task_state
-    WHERE task_id IN (SELECT task_id FROM result)
+    WHERE task_id = ANY (ARRAY(SELECT task_id FROM result))
     FOR UPDATE SKIP LOCKED
-), run AS MATERIALIZED (
-    SELECT l.id, task.status = 'active' OR l.source = 'manual' AS may_run
-    FROM task_logs l JOIN result ON l.id = result.run_id JOIN task ON l.task_id = task.task_id
-    WHERE l.status = 'running' AND l.lease_id = result.lease_id
-    FOR UPDATE OF l SKIP LOCKED
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
+), run AS MATERIALIZED (
+    SELECT result.*, task.status = 'active' AS is_active, task.status = 'active' OR l.source = 'manual' AS may_run,
+        task.revision AS task_revision, task.next_run_at AS slot, task.consecutive_failures, clock.now
+    FROM result JOIN task ON task.task_id = result.task_id, clock, LATERAL (
+        SELECT source FROM task_logs
+        WHERE id = result.run_id AND task_id = result.task_id AND status = 'running' AND lease_id = result.lease_id
+        FOR UPDATE SKIP LOCKED
+    ) l
 ), next AS (
-    SELECT run.id, result.*, task.revision, clock.now,
-        CASE WHEN result.status = 'retrying' AND NOT may_run THEN 'cancelled'
-             ELSE result.status END AS next_status,
-        CASE WHEN result.status = 'retrying' AND may_run
-             THEN clock.now + make_interval(secs => result.delay_seconds) END AS retry_at
-    FROM run JOIN result ON result.run_id = run.id JOIN task USING (task_id), clock
+    SELECT *,
+        CASE WHEN status = 'retrying' AND NOT may_run THEN 'cancelled' ELSE status END AS next_status,
+        CASE WHEN status = 'retrying' AND may_run THEN now + make_interval(secs => delay_seconds) END AS retry_at
+    FROM run
 ), settled AS (
     UPDATE task_logs l SET
         status = next_status,
@@ -70,37 +71,32 @@ SETTLE = text(
         attempts = jsonb_set(l.attempts, '{-1}', l.attempts -> -1 || jsonb_strip_nulls(jsonb_build_object(
             'outcome', outcome, 'http_status', next.http_status, 'error', next.error,
             'message', attempt_message, 'duration_ms', next.duration_ms, 'retry_at', retry_at)))
-    FROM next WHERE l.id = next.id
-    RETURNING l.id, l.task_id, l.source, l.status, l.execution_time, position, reason, deactivate_after,
-        counts AND l.revision = next.revision AS counts, is_gone AND l.revision = next.revision AS is_gone
-), last_success AS (
-    SELECT task_id, max(position) AS position FROM settled
-    WHERE status = 'success' AND source = 'schedule' GROUP BY task_id
+    FROM next WHERE l.id = next.run_id
+    RETURNING l.id, l.task_id, l.source, l.status, l.execution_time, position, reason, deactivate_after, now, slot,
+        task_revision, is_active, consecutive_failures,
+        counts AND l.revision = task_revision AS counts, is_gone AND l.revision = task_revision AS is_gone
+), since_success AS (
+    SELECT *, position > coalesce(max(position) FILTER (WHERE status = 'success') OVER (PARTITION BY task_id), -1)
+        AS is_after_success
+    FROM settled WHERE status IN ('success', 'failed') AND source = 'schedule'
 ), folded AS (
-    SELECT task_id,
-        bool_or(settled.status = 'success') AS succeeded,
+    SELECT task_id, task_revision AS revision, slot, now, is_active,
         bool_or(is_gone) AS is_gone,
         min(nullif(deactivate_after, 0)) AS deactivate_after,
-        count(*) FILTER (
-            WHERE settled.status = 'failed' AND counts
-              AND settled.position > coalesce(last_success.position, -1)) AS failures,
-        (array_agg(settled.status ORDER BY settled.position DESC))[1] AS last_status,
-        (array_agg(execution_time ORDER BY settled.position DESC))[1] AS last_run_at,
-        (array_agg(reason ORDER BY is_gone DESC, settled.position DESC)
-            FILTER (WHERE settled.status = 'failed'))[1] AS reason
-    FROM settled LEFT JOIN last_success USING (task_id)
-    WHERE settled.status IN ('success', 'failed') AND settled.source = 'schedule'
-    GROUP BY task_id
+        count(*) FILTER (WHERE status = 'failed' AND counts AND is_after_success) AS failures,
+        CASE WHEN bool_or(status = 'success') THEN 0 ELSE consecutive_failures END AS failures_before,
+        (array_agg(status ORDER BY position DESC))[1] AS last_status,
+        (array_agg(execution_time ORDER BY position DESC))[1] AS last_run_at,
+        (array_agg(reason ORDER BY is_gone DESC, position DESC) FILTER (WHERE status = 'failed'))[1] AS reason
+    FROM since_success
+    GROUP BY task_id, task_revision, slot, now, is_active, consecutive_failures
 ), kept AS (
-    SELECT folded.*, task.next_run_at AS slot, task.revision, clock.now, failed.in_a_row AS consecutive_failures,
-        task.status = 'active' AND task.next_run_at IS NOT NULL AND (
-            is_gone OR failures > 0 AND coalesce(failed.in_a_row >= deactivate_after, false)) AS deactivates
-    FROM folded JOIN task USING (task_id), clock, LATERAL (
-        SELECT CASE WHEN succeeded THEN 0 ELSE task.consecutive_failures END + failures AS in_a_row
-    ) failed
+    SELECT *, is_active AND slot IS NOT NULL AND (
+        is_gone OR failures > 0 AND coalesce(failures_before + failures >= deactivate_after, false)) AS deactivates
+    FROM folded
 ), task_kept AS (
     UPDATE task_state s SET
-        consecutive_failures = kept.consecutive_failures,
+        consecutive_failures = failures_before + failures,
         last_status = kept.last_status,
         last_run_at = kept.last_run_at,
         status = CASE WHEN deactivates THEN 'inactive' ELSE s.status END,
@@ -108,7 +104,6 @@ SETTLE = text(
         deactivated_at = CASE WHEN deactivates THEN now ELSE s.deactivated_at END,
         deactivated_reason = CASE WHEN deactivates THEN reason ELSE s.deactivated_reason END
     FROM kept WHERE s.task_id = kept.task_id
-    RETURNING s.task_id
 ), throttled AS (
     INSERT INTO throttled_destinations (destination, available_at)
     SELECT destination, clock.now + make_interval(secs => max(throttle_seconds))
@@ -121,7 +116,7 @@ SELECT
     (SELECT coalesce(json_object_agg(id, status), '{}') FROM settled),
     (SELECT coalesce(json_agg(json_build_object(
         'task_id', task_id, 'slot', slot, 'revision', revision, 'now', now, 'deactivates', deactivates)), '[]')
-     FROM kept JOIN task_kept USING (task_id) WHERE deactivates OR slot IS NULL)
+     FROM kept WHERE deactivates OR slot IS NULL)
 """
 )
 
