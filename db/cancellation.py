@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, text
 
-from db.engine import compact_json
+from db.engine import compact_json, uuid_array
 from domain.errors import InvalidInput
 from domain.misfire import MAX_COUNTED, Stretch, stretch
 from domain.slots import INSTANT, Timing
@@ -38,7 +38,7 @@ ON CONFLICT (task_id, scheduled_for) WHERE source = 'schedule' DO NOTHING
 
 def cancel_waiting_runs(connection: Connection, task_ids: Iterable[UUID], message: str) -> int:
     """End the runs that wait for a retry; a run that a tick holds just now is left to that tick's settle."""
-    values = {"task_ids": [str(task_id) for task_id in task_ids], "message": message}
+    values = {"task_ids": uuid_array(task_ids), "message": message}
     return connection.execute(CANCEL_WAITING_RUNS, values).rowcount
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from db.engine import uuid_array
 from domain.retry import RetryOn
 from domain.run import ClaimedRun
 from domain.slots import Timing
@@ -39,7 +40,8 @@ SELECT coalesce(json_object_agg(id, definition), '{}') FROM (
         'deactivate_after', deactivate_after, 'misfire_policy', misfire_policy,
         'catchup_window_seconds', catchup_window_seconds, 'overlap_policy', overlap_policy
     ) AS definition
-    FROM tasks JOIN task_state ON task_id = id WHERE id = ANY (CAST(:task_ids AS uuid[]))
+    FROM tasks JOIN task_state ON task_id = id
+    WHERE id = ANY (CAST(:task_ids AS uuid[])) AND task_id = ANY (CAST(:task_ids AS uuid[]))
 ) definitions
 """)
 
@@ -95,7 +97,7 @@ class Claimed:
 def read_definitions(connection: Connection, tasks: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     definitions: dict[str, dict[str, Any]] = {}
     if tasks:
-        task_ids = [task["task_id"] for task in tasks]
+        task_ids = uuid_array(task["task_id"] for task in tasks)
         definitions = connection.execute(READ_DEFINITIONS, {"task_ids": task_ids}).scalar_one()
         for definition in definitions.values():
             definition["payload"] = definition["payload"].encode()

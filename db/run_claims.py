@@ -6,7 +6,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, text
 
 from db.claiming import MAY_BE_CALLED, MAY_RUN, Claimed, Room, claimed_run, read_definitions
-from db.engine import compact_json
+from db.engine import compact_json, uuid_array
 from domain.run import LEASE_MARGIN_SECONDS, MAX_LOST_LEASES, ClaimedRun
 
 IS_DUE = f"""
@@ -85,7 +85,7 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     limits = {
         "max_lost_leases": MAX_LOST_LEASES,
         "has_last_chance": room.has_last_chance,
-        "held": [str(run_id) for run_id in room.held],
+        "held": uuid_array(room.held),
     }
     due = connection.execute(LOCK_DUE_RUNS, room.parameters() | limits).scalar_one()
     if not due:

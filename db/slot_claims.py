@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, text
 
 from db.backlog import complete_tasks
 from db.claiming import MAY_BE_CALLED, Claimed, Room, claimed_run, read_definitions, timing_of
-from db.engine import compact_json, transaction
+from db.engine import compact_json, transaction, uuid_array
 from domain.errors import InvalidInput
 from domain.misfire import CatchUp, Stretch, catch_up
 from domain.run import LEASE_MARGIN_SECONDS
@@ -102,7 +102,7 @@ WITH claim AS MATERIALIZED (
         status = CASE WHEN fault IS NULL THEN s.status ELSE 'inactive' END,
         deactivated_at = CASE WHEN fault IS NULL THEN s.deactivated_at ELSE clock.now END,
         deactivated_reason = coalesce(fault, s.deactivated_reason)
-    FROM claim, clock WHERE s.task_id = claim.task_id
+    FROM claim, clock WHERE s.task_id = claim.task_id AND s.task_id = ANY (ARRAY(SELECT task_id FROM claim))
 ), begun AS (
     INSERT INTO task_logs (
         id, task_id, source, status, scheduled_for, message, revision, created_at, missed_from, missed_to,
@@ -201,7 +201,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
     if not plans:
         return claimed
     live = connection.execute(
-        READ_LIVE_RUNS, {"task_ids": [plan.task["task_id"] for plan in plans]}
+        READ_LIVE_RUNS, {"task_ids": uuid_array(plan.task["task_id"] for plan in plans)}
     ).scalar_one()
     claims: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
