@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from domain.errors import InvalidInput
 
@@ -12,6 +13,7 @@ MAX_ITEMS = 20
 _STATUS = re.compile("[1-5][0-9]{2}")
 
 
+@lru_cache
 def parse_success_statuses(text: str) -> tuple[range, ...]:
     """The ranges of a list of statuses `a` and ranges `a-b`, each from 100 to 599; blanks around them are allowed.
 

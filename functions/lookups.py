@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import ip_address
 from queue import SimpleQueue
 
@@ -73,6 +74,7 @@ def resolve(host: str) -> Sequence[str]:
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
+@lru_cache(maxsize=2_048)
 def is_address(host: str) -> bool:
     try:
         ip_address(host)
