@@ -36,7 +36,7 @@ from functions.transfer import monotonic
 from functions.webhook import call_of
 from functions.workers import wake_workers
 
-BATCH_ROWS = 64
+BATCH_ROWS = 256
 BATCH_SECONDS = 0.05
 PAUSE_SECONDS = 0.5
 SPARE_SECONDS = 2
@@ -141,6 +141,7 @@ class Tick:
         self._decisions: list[Decision] = []
         self._unsent: list[ClaimedRun] = []
         self._unanswered: list[ClaimedRun] = []
+        self._is_more_due = False
         self._are_slots_waiting = False
         self._is_turn_of_retries = False
         self._is_settle_failing = False
@@ -180,8 +181,9 @@ class Tick:
 
     def claim(self) -> None:
         """Take up retries and slots; while both wait, each gets half of the free places."""
-        free = min(self._limits.concurrency - self._deliveries.in_flight, BATCH_ROWS)
-        if not free or monotonic() < self._claims_at or not self._may_claim():
+        free = min(self._free(), BATCH_ROWS)
+        is_batch = self._is_more_due and free >= min(self._limits.concurrency, BATCH_ROWS) // 2
+        if not free or not (is_batch or monotonic() >= self._claims_at) or not self._may_claim():
             return
         try:
             self._is_turn_of_retries = not self._is_turn_of_retries
@@ -198,7 +200,8 @@ class Tick:
         """Drive the calls until some have finished or there is something else to do; decide on each result."""
         if not self.goes_on():
             return
-        until = min(self._settles_at, self._stops_at, self._claims_at if self._may_claim() else math.inf)
+        claims_at = self._claims_at if self._free() and self._may_claim() else math.inf
+        until = min(self._settles_at, self._stops_at, claims_at)
         pause = min(max(until - monotonic(), 0), PAUSE_SECONDS)
         if not self._deliveries.in_flight:
             time.sleep(pause)
@@ -216,7 +219,7 @@ class Tick:
             self._abandon()
 
     def settle(self) -> None:
-        """Record the results: 64 at once, or those there are after 50 ms."""
+        """Record the results: 256 at once, or those there are after 50 ms."""
         while monotonic() >= self._settles_at or (
             len(self._decisions) >= BATCH_ROWS and not self._is_settle_failing
         ):
@@ -255,6 +258,9 @@ class Tick:
         if self._fault is not None:
             raise self._fault
         return self._summary
+
+    def _free(self) -> int:
+        return self._limits.concurrency - self._deliveries.in_flight
 
     def _may_claim(self) -> bool:
         if self._is_stopping():
@@ -319,13 +325,14 @@ class Tick:
         self._decisions.append(decide(run, attempt, random.random()))
 
     def _plan_next_claim(self, taken: int, *, is_more_due: bool) -> None:
-        """Look again at once, or when the next slot or retry is due.
+        """Look again when half a batch has room, at most 50 ms later, or when the next slot or retry is due.
 
         What is due and was not taken waits for a place or for the end of a run: it is looked for every 50 ms
         while calls are in flight, and after the last of them for as long as that gets anywhere.
         """
         now = monotonic()
-        self._claims_at = self._retries_at = now
+        self._claims_at = self._retries_at = now + BATCH_SECONDS
+        self._is_more_due = is_more_due
         self._are_slots_waiting = False
         if not is_more_due:
             seconds_left = self._ends_at - now - SPARE_SECONDS

@@ -22,14 +22,17 @@ def test_ticks_that_run_at_once_share_the_work(trial: Trial, is_full: bool) -> N
 
 
 def test_two_of_four_ticks_are_killed(trial: Trial, is_full: bool) -> None:
-    trial.create_many_due(2_000 if is_full else 300)
+    """While the first calls are held, each of them has its share."""
+    trial.create_many_due(2_000 if is_full else 300, "/hold")
     trial.create_many_due(50, "/fail/1")
-    killed = [trial.start_tick(Point.CLAIM_COMMITTED), trial.start_tick(Point.ANSWER_READ)]
-    others = [trial.start_tick(per_destination=256) for _ in range(2)]
-    for tick in killed:
+    points = (Point.CLAIM_COMMITTED, Point.ANSWER_READ, None, None)
+    ticks = [trial.start_tick(point, concurrency=16) for point in points]
+    trial.receiver.wait_for(3 * 16)
+    trial.receiver.release()
+    for tick in ticks[:2]:
         tick.wait_until_killed()
     trial.assert_calls_are_recorded()
-    for tick in others:
+    for tick in ticks[2:]:
         assert tick.wait_until_returned()
     trial.recover()
     trial.assert_invariants(may_repeat=True)
