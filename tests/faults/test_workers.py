@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 
 from db.child_process import wait_until
 from tests.acceptance.server import ROOT, Api, Json, Server
-from tests.conftest import TEMPLATE, url_of
+from tests.conftest import TEMPLATE, numbers, url_of
 from tests.faults.conftest import engine_of, trial_on
 from tests.faults.trial import Trial
 from tests.google_accounts import ACCOUNT, GoogleAccounts
@@ -52,10 +52,14 @@ def google() -> Iterator[GoogleAccounts]:
 
 @pytest.fixture(scope="module")
 def fleet_database(admin: Engine) -> str:
-    """A migrated database for the servers of this file; it goes with its cluster."""
+    """A migrated database for the servers of this file; it goes with its cluster.
+
+    A process that is given one of these tests after others sets up another one.
+    """
+    database = f"fleet_{next(numbers)}"
     with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE fleet TEMPLATE {TEMPLATE}"))
-    return url_of(admin.url.render_as_string(hide_password=False), "fleet")
+        connection.execute(text(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE}"))
+    return url_of(admin.url.render_as_string(hide_password=False), database)
 
 
 @pytest.fixture
