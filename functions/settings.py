@@ -111,7 +111,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         google_cloud_project=values.get("GOOGLE_CLOUD_PROJECT"),
         tick_service_account=matching(values, "TICK_SERVICE_ACCOUNT", EMAIL, "an e-mail address"),
         tick_audience=values.get("TICK_AUDIENCE"),
-        workers=whole_number(values, "WORKERS", 0, 0, 100),
+        workers=whole_number(values, "DELIVER_WORKERS", 0, 0, 100),
         deliver_topic=matching(values, "DELIVER_TOPIC", TOPIC, "projects/PROJECT/topics/TOPIC"),
         deliver_service_account=matching(values, "DELIVER_SERVICE_ACCOUNT", EMAIL, "an e-mail address"),
         deliver_audience=values.get("DELIVER_AUDIENCE"),
@@ -132,7 +132,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         raise SettingsError("API_READ_TOKEN has a token of API_TOKEN; expected another one.")
     if settings.workers and settings.deliver_topic is None:
         raise SettingsError(
-            f"WORKERS is '{settings.workers}' and DELIVER_TOPIC is missing; expected the topic that wakes them."
+            f"DELIVER_WORKERS is '{settings.workers}' and DELIVER_TOPIC is missing; expected the topic that wakes them."
         )
     has_other_callers = settings.migrate_service_accounts or settings.deliver_service_account
     if in_cloud and not (settings.api_tokens or has_other_callers):

@@ -129,7 +129,7 @@ resource "google_cloudfunctions2_function" "tick" {
     max_instance_request_concurrency = local.functions.tick.concurrency
     ingress_settings                 = local.functions.tick.ingress
     all_traffic_on_latest_revision   = true
-    environment_variables = merge(local.environment["tick"], local.has_workers ? { WORKERS = tostring(var.workers), DELIVER_TOPIC = local.deliver_topic } : {}, {
+    environment_variables = merge(local.environment["tick"], local.has_workers ? { DELIVER_WORKERS = tostring(var.workers), DELIVER_TOPIC = local.deliver_topic } : {}, {
       TICK_SERVICE_ACCOUNT = local.emails["scheduler"]
       TICK_BUDGET_SECONDS  = tostring(var.tick_budget_seconds)
       DELIVERY_CONCURRENCY = tostring(var.delivery_concurrency)

@@ -167,7 +167,7 @@ variable "destination_concurrency" {
 }
 
 variable "workers" {
-  description = "How many instances a tick may wake at most, by Pub/Sub, when more is due than it can deliver within its budget (WORKERS). 0 makes nothing of it; each may hold 2 database connections."
+  description = "How many instances a tick may wake at most, by Pub/Sub, when more is due than it can deliver within its budget (DELIVER_WORKERS). 0 makes nothing of it; each may hold 2 database connections."
   type        = number
   default     = 0
 

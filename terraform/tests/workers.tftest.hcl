@@ -27,7 +27,7 @@ run "none_by_default" {
     condition = (
       length(google_pubsub_topic.deliver) + length(google_pubsub_topic.dead_letters) + length(google_pubsub_subscription.deliver) + length(google_service_account.pubsub) == 0 &&
       !contains(keys(google_cloudfunctions2_function.function), "deliver") &&
-      !contains(keys(google_cloudfunctions2_function.tick.service_config[0].environment_variables), "WORKERS") &&
+      !contains(keys(google_cloudfunctions2_function.tick.service_config[0].environment_variables), "DELIVER_WORKERS") &&
       !contains(keys(google_project_service.api), "pubsub.googleapis.com") &&
       output.dead_letters_command == null
     )
@@ -76,7 +76,7 @@ run "four_workers" {
 
   assert {
     condition = (
-      google_cloudfunctions2_function.tick.service_config[0].environment_variables["WORKERS"] == "4" &&
+      google_cloudfunctions2_function.tick.service_config[0].environment_variables["DELIVER_WORKERS"] == "4" &&
       google_cloudfunctions2_function.tick.service_config[0].environment_variables["DELIVER_TOPIC"] == "projects/p1-example/topics/insignia-deliver" &&
       google_pubsub_topic.deliver[0].name == "insignia-deliver"
     )

@@ -140,7 +140,7 @@ def waking_tick(
     """A tick of one call at a time, which reckons that 15 of a second each fit into its budget."""
     waking = {
         "DATABASE_URL": server_database,
-        "WORKERS": "3",
+        "DELIVER_WORKERS": "3",
         "DELIVER_TOPIC": "projects/p/topics/insignia-deliver",
         "PUBSUB_EMULATOR_HOST": pubsub.url.removeprefix("http://").removesuffix("/hook"),
         "DELIVERY_CONCURRENCY": "1",

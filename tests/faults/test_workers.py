@@ -113,7 +113,7 @@ def fleet(
         "DELIVERY_CONCURRENCY": str(concurrency),
         "TICK_BUDGET_SECONDS": str(BUDGET_SECONDS),
         "DELIVER_SERVICE_ACCOUNT": ACCOUNT,
-        "WORKERS": str(WORKERS),
+        "DELIVER_WORKERS": str(WORKERS),
         "DELIVER_TOPIC": TOPIC,
         "PUBSUB_EMULATOR_HOST": emulator.host,
     }

@@ -1,7 +1,10 @@
 """Every environment variable that is set in the cloud is a setting of the code, and the other way round."""
 
 import re
+from pathlib import Path
 from typing import Any
+
+import functions_framework
 
 from tests.infra.shell import Deployment
 from tests.infra.sources import (
@@ -37,8 +40,15 @@ BY_TERRAFORM_ALONE = {
     "API_READ_TOKEN": "the option read_token",
     "CLOUD_SQL_IP_TYPE": "the option private_network; the default is public",
 }
-TUNING = ("TICK_BUDGET_SECONDS", "DELIVERY_CONCURRENCY", "DESTINATION_CONCURRENCY", "LOG_LEVEL", "WORKERS")
-ONLY_WITH_WORKERS = {"WORKERS", "DELIVER_TOPIC"}
+TUNING = {
+    "TICK_BUDGET_SECONDS": "tick_budget_seconds",
+    "DELIVERY_CONCURRENCY": "delivery_concurrency",
+    "DESTINATION_CONCURRENCY": "destination_concurrency",
+    "LOG_LEVEL": "log_level",
+    "DELIVER_WORKERS": "workers",
+}
+"""Each with its variable of Terraform, which has the name of the substitution of cloudbuild.yaml."""
+ONLY_WITH_WORKERS = {"DELIVER_WORKERS", "DELIVER_TOPIC"}
 """What `tick` gets of Terraform with workers only, and of cloudbuild.yaml in any case."""
 
 EXACT = re.compile(
@@ -118,8 +128,8 @@ def hosts_of(step: dict[str, Any]) -> str:
 
 
 def test_the_defaults_of_cloudbuild_are_those_of_terraform() -> None:
-    for name in TUNING:
-        assert build()["substitutions"][f"_{name}"] == variable_default(name.lower()), name
+    for variable in TUNING.values():
+        assert build()["substitutions"][f"_{variable.upper()}"] == variable_default(variable), variable
 
 
 def test_only_api_and_tick_get_the_token() -> None:
@@ -130,6 +140,18 @@ def test_only_api_and_tick_get_the_token() -> None:
             "deliver": set(),
             "tick": {"API_TOKEN"},
         }
+
+
+def test_no_setting_of_ours_is_one_of_the_server_by_another_meaning() -> None:
+    """functions-framework would take WORKERS for processes, and with 0 of them answer nothing."""
+    assert {"WORKERS", "THREADS", "PORT"} <= settings_of_the_server()
+    assert settings_read() & settings_of_the_server() == {"HOST", "PORT", "K_SERVICE"}
+
+
+def settings_of_the_server() -> set[str]:
+    sources = Path(functions_framework.__file__).parent.rglob("*.py")
+    reads = r"""(?:environ(?:\.get)?[(\[]|envvar=)\s*["']([A-Z_]+)["']"""
+    return {name for source in sources for name in re.findall(reads, source.read_text())}
 
 
 def test_a_setting_that_the_code_does_not_know_would_be_found() -> None:

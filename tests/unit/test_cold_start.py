@@ -38,7 +38,7 @@ CLOUD = {
     "API_TOKEN": TOKEN,
     "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nowhere",
     "TICK_SERVICE_ACCOUNT": "scheduler@example.com",
-    "WORKERS": "4",
+    "DELIVER_WORKERS": "4",
     "DELIVER_TOPIC": "projects/p/topics/deliver",
     "DELIVER_SERVICE_ACCOUNT": "pubsub@example.com",
     "MIGRATE_SERVICE_ACCOUNT": "tick@example.com",

@@ -209,7 +209,7 @@ def test_an_instance_of_cloud_sql_needs_a_user() -> None:
         ("CLOUD_SQL_IP_TYPE", "psc", "'psc'; expected one of public, private."),
         ("TICK_SERVICE_ACCOUNT", "scheduler", "'scheduler'; expected an e-mail address."),
         ("TICK_SERVICE_ACCOUNT", "a@b.c,d@e.f", "'a@b.c,d@e.f'; expected an e-mail address."),
-        ("WORKERS", "101", "'101'; expected a whole number from 0 to 100."),
+        ("DELIVER_WORKERS", "101", "'101'; expected a whole number from 0 to 100."),
         ("DELIVER_TOPIC", "insignia-deliver", "'insignia-deliver'; expected projects/PROJECT/topics/TOPIC."),
         ("DELIVER_TOPIC", "projects/p/topics/t/x", "'projects/p/topics/t/x'; expected projects/PROJECT"),
         ("DELIVER_SERVICE_ACCOUNT", "pubsub", "'pubsub'; expected an e-mail address."),
@@ -287,7 +287,7 @@ def test_what_the_cloud_sets_is_read() -> None:
         {
             "TICK_SERVICE_ACCOUNT": "scheduler@p.example.com",
             "TICK_AUDIENCE": "https://tick.example.com",
-            "WORKERS": "4",
+            "DELIVER_WORKERS": "4",
             "DELIVER_TOPIC": "projects/example.com:p/topics/insignia-deliver",
             "DELIVER_SERVICE_ACCOUNT": "pubsub@p.example.com",
             "DELIVER_AUDIENCE": "https://deliver.example.com",
@@ -314,8 +314,10 @@ def test_what_the_cloud_sets_is_read() -> None:
 
 
 def test_workers_need_a_topic() -> None:
-    with pytest.raises(SettingsError, match=r"^WORKERS is '2' and DELIVER_TOPIC is missing; expected"):
-        load({"WORKERS": "2"})
+    with pytest.raises(
+        SettingsError, match=r"^DELIVER_WORKERS is '2' and DELIVER_TOPIC is missing; expected"
+    ):
+        load({"DELIVER_WORKERS": "2"})
     assert load({}).workers == 0
 
 
