@@ -52,6 +52,8 @@ class Room:
 
     `has_last_chance`: no run is under way here that would end with one more lost lease, so one may begin.
     `held`: the runs that the tick has not settled yet, and must not take up anew when their leases are over.
+    `elsewhere`: the calls of other processes. `crowded`: the destinations that have no place left, `contended`
+    those of them that somebody else was claiming for just then.
     """
 
     calls: int
@@ -61,16 +63,25 @@ class Room:
     max_timeout_seconds: int
     has_last_chance: bool = True
     held: Sequence[UUID] = ()
+    elsewhere: Counter[str] = field(default_factory=Counter)
+    crowded: set[str] = field(default_factory=set)
+    contended: set[str] = field(default_factory=set)
 
     def parameters(self) -> dict[str, Any]:
-        full = [one for one, calls in self.in_flight.items() if calls >= self.per_destination]
-        return {"limit": self.calls, "full": full, "max_timeout_seconds": self.max_timeout_seconds}
+        full = {one for one, calls in self.in_flight.items() if calls >= self.per_destination}
+        return {
+            "limit": self.calls,
+            "full": [*full | self.crowded],
+            "max_timeout_seconds": self.max_timeout_seconds,
+        }
 
     def take(self, destination: str, payload_bytes: int) -> bool:
         """Whether one more call fits, and if so, count it. A single large payload always fits."""
+        if self.in_flight[destination] + self.elsewhere[destination] >= self.per_destination:
+            self.crowded.add(destination)
         if (
             self.calls < 1
-            or self.in_flight[destination] >= self.per_destination
+            or destination in self.crowded
             or (payload_bytes > self.payload_bytes and self.in_flight.total())
         ):
             return False

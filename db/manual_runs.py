@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, select, text
 
 from db.claiming import Claimed, claimed_run, read_definitions
 from db.engine import compact_json
+from db.places import lock_places
 from db.tables import task_logs, tasks
 from db.task_logs import UNDER_WAY, get_task_log
 from db.tasks import engine_columns, first_slot, no_such_task
@@ -33,7 +34,8 @@ WITH clock AS MATERIALIZED (
         (SELECT available_at FROM throttled_destinations
          WHERE destination = :destination AND available_at > clock.now) AS throttled_until,
         (SELECT count(*) FROM task_logs l JOIN task_state s USING (task_id)
-         WHERE l.status = 'running' AND s.destination = :destination) >= :per_destination AS is_full
+         WHERE l.status = 'running' AND l.available_at > statement_timestamp()
+           AND s.destination = :destination) >= :per_destination AS is_full
     FROM clock
 ), put_off AS (
     SELECT throttled_until, coalesce(throttled_until, CASE WHEN is_full THEN now END) AS until FROM place, clock
@@ -106,6 +108,7 @@ def lock_task(connection: Connection, task_id: UUID) -> None:
 def begin(connection: Connection, run_id: UUID, task_id: UUID, values: Mapping[str, Any]) -> Claimed:
     state = connection.execute(READ_STATE, {"task_id": task_id}).scalar_one()
     (definition,) = read_definitions(connection, [state]).values()
+    lock_places(connection, state["destination"])
     lease = {"lease_id": uuid4(), "lease_seconds": definition["timeout_seconds"] + LEASE_MARGIN_SECONDS}
     run = connection.execute(BEGIN_RUN, {**state, **lease, **values, "run_id": run_id}).scalar_one()
     if run["lease_id"] is None:

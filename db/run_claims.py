@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 
 from db.claiming import MAY_BE_CALLED, MAY_RUN, Claimed, Room, claimed_run, read_definitions
 from db.engine import compact_json, uuid_array
+from db.places import open_places
 from domain.run import LEASE_MARGIN_SECONDS, MAX_LOST_LEASES, ClaimedRun
 
 IS_DUE = f"""
@@ -91,6 +92,7 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     if not due:
         return Claimed()
     definitions = read_definitions(connection, due)
+    open_places(connection, room, (run["destination"] for run in due))
     tasks = {
         run["run_id"]: run
         for run in due

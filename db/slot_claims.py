@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from db.backlog import complete_tasks
 from db.claiming import MAY_BE_CALLED, Claimed, Room, claimed_run, read_definitions, timing_of
 from db.engine import compact_json, transaction, uuid_array
+from db.places import open_places
 from domain.errors import InvalidInput
 from domain.misfire import CatchUp, Stretch, catch_up
 from domain.run import LEASE_MARGIN_SECONDS
@@ -203,6 +204,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
     live = connection.execute(
         READ_LIVE_RUNS, {"task_ids": uuid_array(plan.task["task_id"] for plan in plans)}
     ).scalar_one()
+    open_places(connection, room, (plan.task["destination"] for plan in plans))
     claims: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     begun: dict[str, Plan] = {}

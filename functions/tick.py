@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from db.backlog import read_backlog, seconds_until_next, sweep
@@ -145,6 +146,8 @@ class Tick:
         self._unanswered: list[ClaimedRun] = []
         self._is_more_due = False
         self._are_slots_waiting = False
+        self._crowded: set[str] = set()
+        self._is_contended = False
         self._is_turn_of_retries = False
         self._is_settle_failing = False
         self._fault: Unavailable | None = None
@@ -187,12 +190,14 @@ class Tick:
         is_batch = self._is_more_due and free >= min(self._limits.concurrency, BATCH_ROWS) // 2
         if not free or not (is_batch or monotonic() >= self._claims_at) or not self._may_claim():
             return
+        self._crowded, self._is_contended = set(), False
         try:
             self._is_turn_of_retries = not self._is_turn_of_retries
-            taken = self._claim(claim_due_runs, (free + self._is_turn_of_retries) // 2)
-            taken += self._claim(claim_slots, free - taken)
-            taken += self._claim_long_late_slots(free - taken)
-            taken += self._claim(claim_due_runs, free - taken)
+            due_runs, slots = partial(self._claim, claim_due_runs), partial(self._claim, claim_slots)
+            taken = self._claim_past_crowds(due_runs, (free + self._is_turn_of_retries) // 2)
+            taken += self._claim_past_crowds(slots, free - taken)
+            taken += self._claim_past_crowds(self._claim_long_late_slots, free - taken)
+            taken += self._claim_past_crowds(due_runs, free - taken)
             self._plan_next_claim(taken, is_more_due=taken == free)
         except Unavailable as error:
             self._fault = error
@@ -270,19 +275,24 @@ class Tick:
             return False
         return not self._is_settle_failing and monotonic() + LEAST_CALL_SECONDS <= self._ends_at
 
+    def _claim_past_crowds(self, claim: Callable[[int], int], calls: int) -> int:
+        """Claim again while rows were in the way whose destinations have no place, so that others have theirs."""
+        taken, known = 0, -1
+        while taken < calls and len(self._crowded) > known:
+            known = len(self._crowded)
+            taken += claim(calls - taken)
+        return taken
+
     def _claim(self, claim: Callable[[Connection, Room], Claimed], calls: int) -> int:
         """Claim at most so many calls and start them; how many rows the claim has dealt with."""
-        if calls < 1:
-            return 0
         room, began_at = self._room(calls), monotonic()
         with transaction(self._engine) as connection:
             claimed = claim(connection, room)
+        self._is_contended |= bool(room.contended)
         self._start(claimed, began_at)
         return claimed.taken
 
     def _claim_long_late_slots(self, calls: int) -> int:
-        if calls < 1:
-            return 0
         plans = plan_long_late_slots(self._engine, self._room(calls))
         if not plans:
             return 0
@@ -300,6 +310,7 @@ class Tick:
             max_timeout_seconds=int(self._ends_at - monotonic() - SPARE_SECONDS),
             has_last_chance=not any(run.is_last_chance for run in unsettled),
             held=[run.id for run in unsettled],
+            crowded=self._crowded,
         )
 
     def _start(self, claimed: Claimed, began_at: float) -> None:
@@ -343,7 +354,7 @@ class Tick:
             self._are_slots_waiting = slot_seconds <= 0
             self._retries_at = now + max(retry_seconds, BATCH_SECONDS)
             self._claims_at = min(self._retries_at, now + max(slot_seconds, BATCH_SECONDS))
-            if self._are_slots_waiting and taken:
+            if self._are_slots_waiting and (taken or self._is_contended):
                 self._retries_at = self._claims_at
 
     def _expect_retry(self, decision: Decision) -> None:

@@ -156,7 +156,7 @@ variable "delivery_concurrency" {
 }
 
 variable "destination_concurrency" {
-  description = "How many of them may go to one destination (DESTINATION_CONCURRENCY)."
+  description = "Calls in flight to one destination, of all instances together (DESTINATION_CONCURRENCY)."
   type        = number
   default     = 64
 

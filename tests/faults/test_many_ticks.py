@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from domain.task import OverlapPolicy
+from tests.faults.durable_receiver import SLOW_SECONDS
 from tests.faults.tick_process import Fault, Point
 from tests.faults.trial import Trial
 
@@ -19,6 +20,18 @@ def test_ticks_that_run_at_once_share_the_work(trial: Trial, is_full: bool) -> N
     trial.assert_invariants(may_repeat=False)
     assert len(trial.receiver.calls()) == len(task_ids) == tasks
     assert sum(summary.succeeded for summary in summaries if summary) == tasks
+
+
+def test_ticks_that_run_at_once_share_the_places_of_a_destination(trial: Trial) -> None:
+    """No call takes less than 0.2 s: those that begin within as long are under way at once."""
+    tasks = trial.create_many_due(64, "/slow")
+    ticks = [trial.start_tick(per_destination=8) for _ in range(4)]
+    for tick in ticks:
+        assert tick.wait_until_returned() is not None
+    trial.assert_invariants(may_repeat=False)
+    began = [call.at for call in trial.receiver.calls()]
+    crowds = [sum(at <= one < at + timedelta(seconds=SLOW_SECONDS) for one in began) for at in began]
+    assert (len(began), max(crowds)) == (len(tasks), 8)
 
 
 def test_two_of_four_ticks_are_killed(trial: Trial, is_full: bool) -> None:

@@ -137,10 +137,10 @@ class Insignia:
         return run_tick(self.engine, egress, limits, is_stopping=is_stopping)
 
 
-def room(calls: int) -> Room:
+def room(calls: int, per_destination: int = 64) -> Room:
     return Room(
         calls=calls,
-        per_destination=calls,
+        per_destination=per_destination,
         in_flight=Counter(),
         payload_bytes=2**25,
         max_timeout_seconds=45,

@@ -123,7 +123,7 @@ def test_claims_at_once_never_start_two_runs_of_a_task(insignia: Insignia) -> No
         insignia.create(NOWHERE, schedule="* * * * *")
     insignia.execute(TWO_SLOTS_ARE_DUE)
     with ThreadPoolExecutor(4) as pool:
-        claims = [pool.submit(insignia.claim, 5) for _ in range(60)]
+        claims = [pool.submit(insignia.claim, 5) for _ in range(100)]
         claimed = [run.task_id for claim in claims for run in claim.result()]
     assert len(claimed) == len(set(claimed)) == 40
     statuses = Counter(log.status for log in insignia.logs())

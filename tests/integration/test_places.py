@@ -19,7 +19,7 @@ from domain.run import ClaimedRun, Decision, RunStatus, decide
 from domain.task import TaskStatus
 from functions.egress import Egress
 from functions.transfer import monotonic
-from tests.integration.conftest import Insignia, assert_adds_up
+from tests.integration.conftest import Insignia, assert_adds_up, room
 from tests.receiver import Answer, Received, Receiver
 
 PATIENCE = 10
@@ -71,6 +71,38 @@ def test_a_destination_has_its_places_and_others_have_theirs(insignia: Insignia)
     assert crowd.most == 3
     assert (summary.succeeded, summary.remaining) == (15, 0)
     assert_adds_up(summary)
+
+
+def test_two_claims_at_once_do_not_both_take_the_last_place(insignia: Insignia) -> None:
+    for _ in range(2):
+        insignia.create_due("http://127.0.0.1:9/hook")
+    with insignia.engine.connect() as first, insignia.engine.connect() as second:
+        assert len(claim_slots(first, room(1, per_destination=1)).runs) == 1
+        during = room(1, per_destination=1)
+        assert claim_slots(second, during).runs == []
+        assert during.contended == {"http://127.0.0.1:9"}
+        first.commit()
+        second.commit()
+        after = room(1, per_destination=1)
+        assert claim_slots(second, after).runs == []
+        assert (after.contended, after.crowded) == (set(), {"http://127.0.0.1:9"})
+
+
+def test_a_dead_process_holds_its_places_until_its_leases_end_and_is_in_nobodys_way(
+    insignia: Insignia,
+) -> None:
+    with Receiver() as crowded, Receiver() as healthy:
+        tasks = [insignia.create(crowded.url) for _ in range(12)]
+        insignia.make_due(ago=timedelta(minutes=1))  # older, so first in the queue
+        assert len(insignia.claim(2)) == 2
+        other = insignia.create_due(healthy.url)
+        summary = insignia.tick(concurrency=4, per_destination=2)
+        assert [log.status for log in insignia.logs(other.id)] == ["success"]
+        assert (crowded.requests, summary.started, summary.remaining) == ([], 1, 10)
+        assert insignia.run(tasks[0].id, per_destination=2).status is RunStatus.RETRYING
+
+        insignia.end_leases_and_waits()
+        assert insignia.tick(per_destination=2).succeeded == 13
 
 
 def test_concurrency_bounds_the_calls_to_all_destinations(insignia: Insignia) -> None:

@@ -1,0 +1,52 @@
+"""Places at destinations: how many calls each has under way, of all processes together.
+
+A run that is under way holds a place until it is settled or its lease ends, so that a process that dies holds
+none for ever. A claim looks at the places of a destination behind a lock of that destination, until it commits:
+two claims never both take the last one. It waits for no such lock: what somebody else is claiming just now is
+left to a later claim.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, text
+
+from db.claiming import Room
+from db.engine import uuid_array
+
+LOCKS = 0x1A51
+"""The first key of the advisory locks; the second is the hash of a destination."""
+
+TRY_LOCKS = text("""
+SELECT coalesce(json_agg(destination), '[]') FROM unnest(CAST(:destinations AS text[])) AS wanted(destination)
+WHERE pg_try_advisory_xact_lock(:locks, hashtext(destination))
+""")
+
+WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:destination))")
+
+COUNT_CALLS = text("""
+SELECT coalesce(json_object_agg(destination, calls), '{}') FROM (
+    SELECT destination, count(*) AS calls FROM task_logs l JOIN task_state s USING (task_id)
+    WHERE l.status = 'running' AND l.available_at > statement_timestamp() AND l.id <> ALL (CAST(:held AS uuid[]))
+        AND destination = ANY (CAST(:destinations AS text[]))
+    GROUP BY destination
+) used
+""")
+
+
+def open_places(connection: Connection, room: Room, destinations: Iterable[str]) -> None:
+    """Let the room know of the calls that other processes have under way to `destinations`, until the commit.
+
+    A statement of its own after the locks: counted with them, the calls would come from the snapshot before.
+    """
+    wanted = sorted({*destinations} - room.crowded)
+    locked = connection.execute(TRY_LOCKS, {"locks": LOCKS, "destinations": wanted}).scalar_one()
+    room.contended.update({*wanted}.difference(locked))
+    room.crowded |= room.contended
+    values = {"held": uuid_array(room.held), "destinations": locked}
+    room.elsewhere = Counter(connection.execute(COUNT_CALLS, values).scalar_one())
+
+
+def lock_places(connection: Connection, destination: str) -> None:
+    """Wait until nobody else is claiming calls to `destination`; until the commit nobody will."""
+    connection.execute(WAIT_FOR_LOCK, {"locks": LOCKS, "destination": destination})
