@@ -36,12 +36,11 @@ SELECT coalesce(json_object_agg(id, definition), '{}') FROM (
         'run_at', run_at, 'start_at', start_at, 'end_at', end_at,
         'webhook_url', webhook_url, 'method', method, 'headers', headers, 'payload', payload::text,
         'signing_secrets', signing_secrets, 'success_statuses', success_statuses,
-        'timeout_seconds', timeout_seconds, 'max_retry', max_retry, 'retry_on', retry_on,
+        'max_retry', max_retry, 'retry_on', retry_on,
         'deactivate_after', deactivate_after, 'misfire_policy', misfire_policy,
         'catchup_window_seconds', catchup_window_seconds, 'overlap_policy', overlap_policy
     ) AS definition
-    FROM tasks JOIN task_state ON task_id = id
-    WHERE id = ANY (CAST(:task_ids AS uuid[])) AND task_id = ANY (CAST(:task_ids AS uuid[]))
+    FROM tasks WHERE id = ANY (CAST(:task_ids AS uuid[]))
 ) definitions
 """)
 
@@ -140,7 +139,7 @@ def claimed_run(run: Mapping[str, Any], definition: Mapping[str, Any]) -> Claime
         headers=definition["headers"],
         payload=definition["payload"],
         signing_secrets=tuple(definition["signing_secrets"]),
-        timeout_seconds=definition["timeout_seconds"],
+        timeout_seconds=run["timeout_seconds"],
         success_statuses=definition["success_statuses"],
         max_retry=definition["max_retry"],
         retry_on=RetryOn(definition["retry_on"]),

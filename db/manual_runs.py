@@ -22,7 +22,8 @@ from domain.run import LEASE_MARGIN_SECONDS, ClaimedRun
 from domain.task import TaskDefinition, TaskStatus
 
 READ_STATE = text("""
-SELECT json_build_object('task_id', task_id, 'revision', revision, 'destination', destination)
+SELECT json_build_object('task_id', task_id, 'revision', revision, 'destination', destination,
+    'timeout_seconds', timeout_seconds)
 FROM task_state WHERE task_id = :task_id
 """)
 
@@ -109,7 +110,7 @@ def begin(connection: Connection, run_id: UUID, task_id: UUID, values: Mapping[s
     state = connection.execute(READ_STATE, {"task_id": task_id}).scalar_one()
     (definition,) = read_definitions(connection, [state]).values()
     lock_places(connection, state["destination"])
-    lease = {"lease_id": uuid4(), "lease_seconds": definition["timeout_seconds"] + LEASE_MARGIN_SECONDS}
+    lease = {"lease_id": uuid4(), "lease_seconds": state["timeout_seconds"] + LEASE_MARGIN_SECONDS}
     run = connection.execute(BEGIN_RUN, {**state, **lease, **values, "run_id": run_id}).scalar_one()
     if run["lease_id"] is None:
         return Claimed()

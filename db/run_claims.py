@@ -28,12 +28,13 @@ WITH last_chance AS MATERIALIZED (
     ORDER BY available_at LIMIT :limit
     FOR UPDATE SKIP LOCKED
 ), task AS MATERIALIZED (
-    SELECT task_id, destination, status FROM task_state s
+    SELECT task_id, destination, timeout_seconds, status FROM task_state s
     WHERE task_id IN (SELECT task_id FROM run) AND {MAY_BE_CALLED}
     FOR UPDATE SKIP LOCKED
 )
 SELECT coalesce(json_agg(json_build_object(
-    'run_id', l.id, 'task_id', task_id, 'destination', s.destination)), '[]')
+    'run_id', l.id, 'task_id', task_id, 'destination', s.destination,
+    'timeout_seconds', s.timeout_seconds)), '[]')
 FROM run l JOIN task s USING (task_id) WHERE {MAY_RUN}
 """)
 
@@ -102,7 +103,7 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
         {
             "run_id": run_id,
             "lease_id": str(uuid4()),
-            "lease_seconds": definitions[run["task_id"]]["timeout_seconds"] + LEASE_MARGIN_SECONDS,
+            "lease_seconds": run["timeout_seconds"] + LEASE_MARGIN_SECONDS,
         }
         for run_id, run in tasks.items()
     ]

@@ -49,7 +49,8 @@ IS_DUE = (
 
 LOCK_DUE_TASKS = text(f"""
 SELECT coalesce(json_agg(due), '[]') FROM (
-    SELECT task_id, next_run_at AS slot, revision, destination, is_catching_up, statement_timestamp() AS now
+    SELECT task_id, next_run_at AS slot, revision, destination, timeout_seconds, is_catching_up,
+        statement_timestamp() AS now
     FROM task_state s
     WHERE {IS_DUE}
         AND next_run_at > statement_timestamp() - CAST(:long_late AS interval)
@@ -60,7 +61,8 @@ SELECT coalesce(json_agg(due), '[]') FROM (
 
 READ_LONG_LATE_TASKS = text(f"""
 SELECT coalesce(json_agg(due), '[]') FROM (
-    SELECT task_id, next_run_at AS slot, revision, destination, is_catching_up, statement_timestamp() AS now
+    SELECT task_id, next_run_at AS slot, revision, destination, timeout_seconds, is_catching_up,
+        statement_timestamp() AS now
     FROM task_state s
     WHERE {IS_DUE}
         AND next_run_at <= statement_timestamp() - CAST(:long_late AS interval)
@@ -229,7 +231,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
             elif room.take(plan.task["destination"], len(definition["payload"])):
                 lease = {
                     "lease_id": str(uuid4()),
-                    "lease_seconds": definition["timeout_seconds"] + LEASE_MARGIN_SECONDS,
+                    "lease_seconds": plan.task["timeout_seconds"] + LEASE_MARGIN_SECONDS,
                 }
                 rows.append(row | lease | {"status": "running", "slot": slot.isoformat()})
                 begun[row["id"]] = plan

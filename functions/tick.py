@@ -30,6 +30,7 @@ from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
 from functions.events import log_deactivation, log_delivery, log_failed_tick, log_summary
 from functions.housekeeping import clean_up
+from functions.lookout import BATCH_SECONDS, PAUSE_SECONDS, Lookout
 from functions.routing import Routes
 from functions.schema import require_schema
 from functions.settings import Settings
@@ -38,8 +39,6 @@ from functions.webhook import call_of
 from functions.workers import wake_workers
 
 BATCH_ROWS = 256
-BATCH_SECONDS = 0.05
-PAUSE_SECONDS = 0.5
 SPARE_SECONDS = 2
 """What must be left of the budget beside a call's deadline for the call to be claimed."""
 
@@ -137,15 +136,12 @@ class Tick:
         self._began_at = monotonic()
         self._ends_at = self._began_at + limits.budget_seconds
         self._stops_at = math.inf
-        self._claims_at = self._began_at
-        self._retries_at = self._began_at
+        self._lookout = Lookout(self._began_at)
         self._settles_at = math.inf
         self._runs: dict[UUID, ClaimedRun] = {}
         self._decisions: list[Decision] = []
         self._unsent: list[ClaimedRun] = []
         self._unanswered: list[ClaimedRun] = []
-        self._is_more_due = False
-        self._are_slots_waiting = False
         self._crowded: set[str] = set()
         self._is_contended = False
         self._is_turn_of_retries = False
@@ -155,7 +151,7 @@ class Tick:
 
     def attempt(self, begin: Callable[[Connection], Claimed]) -> None:
         """Make one attempt of the run that `begin` claims, and record it; a retry is left to later ticks."""
-        self._claims_at = math.inf
+        self._lookout.never()
         self._claim(lambda connection, _: begin(connection), 1)
         while self.has_runs():
             self.deliver()
@@ -175,7 +171,7 @@ class Tick:
         """Whether a call is in flight, a result unrecorded, or a retry due within the budget."""
         if self.has_runs():
             return True
-        return self._may_claim() and self._retries_at + LEAST_CALL_SECONDS <= self._ends_at
+        return self._may_claim() and self._lookout.retries_at + LEAST_CALL_SECONDS <= self._ends_at
 
     def has_runs(self) -> bool:
         """Whether a call is in flight, or a result unrecorded that there still is time to record."""
@@ -186,28 +182,31 @@ class Tick:
 
     def claim(self) -> None:
         """Take up retries and slots; while both wait, each gets half of the free places."""
-        free = min(self._free(), BATCH_ROWS)
-        is_batch = self._is_more_due and free >= min(self._limits.concurrency, BATCH_ROWS) // 2
-        if not free or not (is_batch or monotonic() >= self._claims_at) or not self._may_claim():
+        lookout, free = self._lookout, min(self._free(), BATCH_ROWS)
+        is_batch = lookout.is_more_due and free >= min(self._limits.concurrency, BATCH_ROWS) // 2
+        if not free or not (is_batch or monotonic() >= lookout.claims_at) or not self._may_claim():
             return
         self._crowded, self._is_contended = set(), False
         try:
-            self._is_turn_of_retries = not self._is_turn_of_retries
-            due_runs, slots = partial(self._claim, claim_due_runs), partial(self._claim, claim_slots)
-            taken = self._claim_past_crowds(due_runs, (free + self._is_turn_of_retries) // 2)
-            taken += self._claim_past_crowds(slots, free - taken)
-            taken += self._claim_past_crowds(self._claim_long_late_slots, free - taken)
-            taken += self._claim_past_crowds(due_runs, free - taken)
-            self._plan_next_claim(taken, is_more_due=taken == free)
+            taken, are_more_runs = self._claim_runs(free)
+            taken += self._claim_past_crowds(partial(self._claim, claim_slots), free - taken)
+            if monotonic() >= lookout.long_late_at:
+                taken += self._claim_past_crowds(self._claim_long_late_slots, free - taken)
+            if are_more_runs:
+                taken += self._claim_past_crowds(partial(self._claim, claim_due_runs), free - taken)
+            if taken == free:
+                lookout.found_as_many_as_fit(monotonic())
+            else:
+                self._look_ahead(gets_anywhere=taken > 0 or self._is_contended)
         except Unavailable as error:
             self._fault = error
-            self._claims_at = self._retries_at = monotonic() + PAUSE_SECONDS
+            lookout.after_fault(monotonic())
 
     def deliver(self) -> None:
         """Drive the calls until some have finished or there is something else to do; decide on each result."""
         if not self.goes_on():
             return
-        claims_at = self._claims_at if self._free() and self._may_claim() else math.inf
+        claims_at = self._lookout.claims_at if self._free() and self._may_claim() else math.inf
         until = min(self._settles_at, self._stops_at, claims_at)
         pause = min(max(until - monotonic(), 0), PAUSE_SECONDS)
         if not self._deliveries.in_flight:
@@ -219,9 +218,7 @@ class Tick:
                 self._unsent.append(run)
             else:
                 self._decide(run, finished.attempt)
-        if all_finished and self._are_slots_waiting:  # perhaps for a place at their destination
-            self._claims_at = min(self._claims_at, monotonic() + BATCH_SECONDS / len(all_finished))
-            self._retries_at = min(self._retries_at, self._claims_at)
+        self._lookout.after_calls(monotonic(), len(all_finished))
         if monotonic() >= self._stops_at:
             self._abandon()
 
@@ -243,9 +240,8 @@ class Tick:
             deferred = [one for one in batch if settlement.disposals[one.run.id] is Disposal.DEFERRED]
             self._decisions = self._decisions[BATCH_ROWS:] + deferred
             self._settles_at = monotonic() + BATCH_SECONDS if self._decisions else math.inf
-            if self._are_slots_waiting or any(one.run.is_last_chance for one in batch):
-                # perhaps for the end of these runs
-                self._claims_at = self._retries_at = monotonic()
+            was_last_chance = any(one.run.is_last_chance for one in batch)
+            self._lookout.after_settle(monotonic(), was_last_chance=was_last_chance)
             if deferred:
                 break
         if self._unsent or self._unanswered:
@@ -292,6 +288,17 @@ class Tick:
         self._start(claimed, began_at)
         return claimed.taken
 
+    def _claim_runs(self, free: int) -> tuple[int, bool]:
+        """Take up runs that wait, in up to half of the free places: how many, and whether there may be more."""
+        if monotonic() < self._lookout.runs_at:
+            return 0, False
+        self._is_turn_of_retries = not self._is_turn_of_retries
+        share = (free + self._is_turn_of_retries) // 2
+        taken = self._claim_past_crowds(partial(self._claim, claim_due_runs), share)
+        if share:
+            self._lookout.after_runs(monotonic(), are_some=taken > 0 or self._is_contended)
+        return taken, taken == share
+
     def _claim_long_late_slots(self, calls: int) -> int:
         plans = plan_long_late_slots(self._engine, self._room(calls))
         if not plans:
@@ -337,31 +344,17 @@ class Tick:
             self._settles_at = min(self._settles_at, monotonic() + BATCH_SECONDS)
         self._decisions.append(decide(run, attempt, random.random()))
 
-    def _plan_next_claim(self, taken: int, *, is_more_due: bool) -> None:
-        """Look again when half a batch has room, at most 50 ms later, or when the next slot or retry is due.
-
-        What is due and was not taken waits for a place or for the end of a run: it is looked for every 50 ms
-        while calls are in flight, and after the last of them for as long as that gets anywhere.
-        """
-        now = monotonic()
-        self._claims_at = self._retries_at = now + BATCH_SECONDS
-        self._is_more_due = is_more_due
-        self._are_slots_waiting = False
-        if not is_more_due:
-            seconds_left = self._ends_at - now - SPARE_SECONDS
-            with transaction(self._engine) as connection:
-                slot_seconds, retry_seconds = seconds_until_next(connection, seconds_left)
-            self._are_slots_waiting = slot_seconds <= 0
-            self._retries_at = now + max(retry_seconds, BATCH_SECONDS)
-            self._claims_at = min(self._retries_at, now + max(slot_seconds, BATCH_SECONDS))
-            if self._are_slots_waiting and (taken or self._is_contended):
-                self._retries_at = self._claims_at
+    def _look_ahead(self, *, gets_anywhere: bool) -> None:
+        """Find out when the next slot or retry is due."""
+        seconds_left = self._ends_at - monotonic() - SPARE_SECONDS
+        with transaction(self._engine) as connection:
+            slot_seconds, retry_seconds = seconds_until_next(connection, seconds_left)
+        self._lookout.found(monotonic(), slot_seconds, retry_seconds, gets_anywhere=gets_anywhere)
 
     def _expect_retry(self, decision: Decision) -> None:
         retry_at = monotonic() + (decision.delay_seconds or 0)
         if retry_at + decision.run.timeout_seconds + SPARE_SECONDS <= self._ends_at:
-            self._retries_at = min(self._retries_at, retry_at)
-            self._claims_at = min(self._claims_at, retry_at)
+            self._lookout.expect_retry(retry_at)
 
     def _give_back(self) -> None:
         """Release what was claimed before this process was frozen, or is left when it must end: it is due at once."""
@@ -376,7 +369,7 @@ class Tick:
         self._summary.retrying += len(self._unanswered)
         self._unsent.clear()
         self._unanswered.clear()
-        self._claims_at = self._retries_at = monotonic()
+        self._lookout.at_once(monotonic())
 
     def _abandon(self) -> None:
         """The process must end: what has no answer by now is given back, its attempt `unknown` if it was sent."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import functions.lookout
 import functions.tick
 from db.engine import Connection, Engine, transaction
 from domain.errors import Unavailable
@@ -118,8 +119,9 @@ def performed(engine: Engine, mischief: Mischief | None) -> Iterator[Stage]:
 
 def wrap_ticks(patch: pytest.MonkeyPatch) -> None:
     """Let every tick of this process come by the points, and make short pauses."""
-    patch.setattr(functions.tick, "PAUSE_SECONDS", 0.05)
-    patch.setattr(functions.tick, "BATCH_SECONDS", 0.01)
+    for module in (functions.tick, functions.lookout):
+        patch.setattr(module, "PAUSE_SECONDS", 0.05)
+        patch.setattr(module, "BATCH_SECONDS", 0.01)
     for name, point in WRAPPED.items():
         patch.setattr(functions.tick, name, wrapped(getattr(functions.tick, name), point))
     patch.setattr(functions.tick, "transaction", wrapped_transaction)

@@ -1,0 +1,82 @@
+"""When a tick looks for what is due: at once while there is more, seldom for what it does not find."""
+
+import math
+
+from db.slot_claims import LONG_LATE
+
+BATCH_SECONDS = 0.05
+PAUSE_SECONDS = 0.5
+
+
+class Lookout:
+    """The next look, and which of the rarer things it is for; all instants are of the monotonic clock.
+
+    Runs that wait, and slots that are hours late, are looked for by statements of their own. While they find
+    nothing, they are asked every half second only, or when a run is known to have become due.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.claims_at = now
+        self.retries_at = now
+        """No retry is due before."""
+        self.runs_at = now
+        self.long_late_at = now
+        self.is_more_due = False
+        self.are_slots_waiting = False
+        """For a place at their destination, or for the end of a run."""
+
+    def never(self) -> None:
+        """Nothing is looked for any more."""
+        self.claims_at = math.inf
+
+    def at_once(self, now: float) -> None:
+        """Something may have become due just now, of whatever kind."""
+        self.claims_at = self.retries_at = self.runs_at = now
+
+    def after_fault(self, now: float) -> None:
+        self.claims_at = self.retries_at = now + PAUSE_SECONDS
+
+    def after_runs(self, now: float, *, are_some: bool) -> None:
+        self.runs_at = now if are_some else now + PAUSE_SECONDS
+
+    def after_calls(self, now: float, finished: int) -> None:
+        """So many calls have ended: the more of them, the sooner what waits for their places is looked for."""
+        if finished and self.are_slots_waiting:
+            self.claims_at = min(self.claims_at, now + BATCH_SECONDS / finished)
+            self.retries_at = min(self.retries_at, self.claims_at)
+
+    def after_settle(self, now: float, *, was_last_chance: bool) -> None:
+        """Runs have ended, for which a slot may wait, or, for the end of one's last chance, another such run."""
+        if self.are_slots_waiting or was_last_chance:
+            self.claims_at = self.retries_at = now
+        if was_last_chance:
+            self.runs_at = now
+
+    def expect_retry(self, retry_at: float) -> None:
+        self.retries_at = min(self.retries_at, retry_at)
+        self.runs_at = min(self.runs_at, retry_at)
+        self.claims_at = min(self.claims_at, retry_at)
+
+    def found_as_many_as_fit(self, now: float) -> None:
+        """There may be more: it is looked for when half a batch has room, at most 50 ms later."""
+        self.claims_at = self.retries_at = now + BATCH_SECONDS
+        self.is_more_due = True
+        self.are_slots_waiting = False
+
+    def found(
+        self, now: float, slot_seconds: float, retry_seconds: float, *, gets_anywhere: bool = True
+    ) -> None:
+        """There is room for more than was taken, and the next slot and retry are due in so many seconds.
+
+        What is due and was not taken waits for a place or for the end of a run: it is looked for every 50 ms
+        while calls are in flight, and after the last of them for as long as that gets anywhere.
+        """
+        self.is_more_due = False
+        self.are_slots_waiting = slot_seconds <= 0
+        self.retries_at = now + max(retry_seconds, BATCH_SECONDS)
+        self.runs_at = min(self.runs_at, self.retries_at)
+        self.claims_at = min(self.retries_at, now + max(slot_seconds, BATCH_SECONDS))
+        is_long_late = slot_seconds <= -LONG_LATE.total_seconds()
+        self.long_late_at = now if is_long_late else now + PAUSE_SECONDS
+        if self.are_slots_waiting and gets_anywhere:
+            self.retries_at = self.claims_at

@@ -1,0 +1,75 @@
+"""When a tick looks for what is due, and for what."""
+
+import math
+
+from functions.lookout import BATCH_SECONDS, PAUSE_SECONDS, Lookout
+
+NOW = 1_000.0
+
+
+def test_everything_is_looked_for_at_first() -> None:
+    lookout = Lookout(NOW)
+    assert (lookout.claims_at, lookout.retries_at, lookout.runs_at, lookout.long_late_at) == (NOW,) * 4
+
+
+def test_what_is_not_found_is_looked_for_again_after_half_a_second_only() -> None:
+    lookout = Lookout(NOW)
+    lookout.after_runs(NOW, are_some=False)
+    lookout.found(NOW, 30, math.inf)
+    assert lookout.runs_at == lookout.long_late_at == NOW + PAUSE_SECONDS
+    lookout.after_runs(NOW + 1, are_some=True)
+    assert lookout.runs_at == NOW + 1
+
+
+def test_slots_that_are_an_hour_late_are_looked_for_as_long_as_there_are_any() -> None:
+    lookout = Lookout(NOW)
+    lookout.found(NOW, -3_601, math.inf, gets_anywhere=False)
+    assert lookout.long_late_at == NOW
+
+
+def test_a_retry_that_is_known_is_looked_for_when_it_is_due() -> None:
+    lookout = Lookout(NOW)
+    lookout.after_runs(NOW, are_some=False)
+    lookout.found(NOW, math.inf, math.inf)
+    lookout.expect_retry(NOW + 0.2)
+    assert lookout.claims_at == lookout.retries_at == lookout.runs_at == NOW + 0.2
+
+
+def test_a_retry_of_another_tick_is_looked_for_when_it_is_due() -> None:
+    lookout = Lookout(NOW)
+    lookout.after_runs(NOW, are_some=False)
+    lookout.found(NOW, math.inf, 0.3)
+    assert lookout.claims_at == lookout.retries_at == lookout.runs_at == NOW + 0.3
+
+
+def test_slots_that_wait_are_looked_for_the_sooner_the_more_calls_have_ended() -> None:
+    lookout = Lookout(NOW)
+    lookout.found(NOW, -1, math.inf, gets_anywhere=False)
+    assert lookout.are_slots_waiting
+    assert lookout.claims_at == NOW + BATCH_SECONDS
+    lookout.after_calls(NOW, 0)
+    assert lookout.claims_at == NOW + BATCH_SECONDS
+    lookout.after_calls(NOW, 10)
+    assert lookout.claims_at == NOW + BATCH_SECONDS / 10
+
+
+def test_calls_that_end_hurry_nothing_when_no_slot_waits() -> None:
+    lookout = Lookout(NOW)
+    lookout.found(NOW, 30, math.inf)
+    lookout.after_calls(NOW, 10)
+    lookout.after_settle(NOW, was_last_chance=False)
+    assert lookout.claims_at == NOW + 30
+
+
+def test_a_last_chance_that_has_ended_lets_the_next_one_be_looked_for() -> None:
+    lookout = Lookout(NOW)
+    lookout.after_runs(NOW, are_some=False)
+    lookout.found(NOW, math.inf, math.inf, gets_anywhere=False)
+    lookout.after_settle(NOW, was_last_chance=True)
+    assert lookout.claims_at == lookout.retries_at == lookout.runs_at == NOW
+
+
+def test_a_tick_that_makes_one_attempt_looks_for_nothing() -> None:
+    lookout = Lookout(NOW)
+    lookout.never()
+    assert lookout.claims_at == math.inf
