@@ -30,6 +30,7 @@ from functions.routing import framework_problem, http_function
 from functions.ui import doors as _doors
 from functions.ui import overview as _overview
 from functions.ui import run as _run_page
+from functions.ui import system as _system_page
 from functions.ui import task as _task_page
 from functions.ui import task_form as _task_form
 from functions.ui import tasks as _task_pages
@@ -50,6 +51,7 @@ _pages = [
     *_task_form.pages,
     *_task_page.pages,
     *_run_page.pages,
+    *_system_page.pages,
 ]
 _api = [*documented, *_docs.routes(documented), *_pages]
 

@@ -147,6 +147,12 @@ def load(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
+def defaults(*, in_cloud: bool) -> Settings:
+    """What holds where nothing is set but what is required."""
+    required = {"K_SERVICE": "insignia", "API_TOKEN": "-" * MIN_TOKEN_LENGTH, "DATABASE_URL": "postgresql://"}
+    return load(required if in_cloud else {})
+
+
 def api_tokens(values: Mapping[str, str]) -> tuple[str, ...]:
     return tokens("API_TOKEN", values.get("API_TOKEN", ""))
 

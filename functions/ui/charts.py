@@ -1,5 +1,6 @@
 """Pictures as figures: what templates/charts.html draws as SVG. Colours and patterns are those of ui.css."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from itertools import groupby
 
 from db.stats import Hour
 from db.task_logs import RecentRun
+from db.ticks import TickTiming
+from functions.health import LATE_SLOT_SECONDS
 from functions.schemas import Attempt
 from functions.ui.text import milliseconds
 
@@ -25,6 +28,14 @@ CELL_WIDTH = 22
 CELL_HEIGHT = 6
 LINE_WIDTH = 1_000
 LANE_HEIGHT = 16
+TICK_STEP = 3
+"""The width of a minute."""
+
+TICKS_HEIGHT = 60
+A_MINUTE = timedelta(minutes=1)
+TICK_TOLERANCE = timedelta(seconds=30)
+"""How late a tick may be before the minute counts as missed."""
+
 SHORTEST = timedelta(milliseconds=1)
 THINNEST = 0.15
 """The least of a cell that a status gets: one failure among sixty runs is seen."""
@@ -251,3 +262,80 @@ def end_of(attempt: Attempt, now: datetime) -> datetime:
     if attempt.duration_ms is not None:
         return attempt.started_at + timedelta(milliseconds=attempt.duration_ms)
     return attempt.started_at if attempt.outcome else max(now, attempt.started_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time in which ticks were missing; without an end while it lasts."""
+
+    start: datetime
+    end: datetime | None
+    x: float
+    width: float
+    duration: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class TickBars:
+    """A bar for each tick, as the paths of those that were on time and of those that were not."""
+
+    on_time: str
+    late: str
+    highest: float
+
+
+@dataclass(frozen=True, slots=True)
+class TickChart:
+    """The ticks of the last hours; `gaps` are in the order of time."""
+
+    hours: int
+    ticks: int
+    lag: TickBars
+    duration: TickBars
+    gaps: Sequence[Gap]
+
+
+def tick_chart(timings: Sequence[TickTiming], now: datetime, hours: int, *, is_late: bool) -> TickChart:
+    """Of ticks oldest first, which may begin before these hours; `is_late`: the next one is overdue by now."""
+    since = now - timedelta(hours=hours)
+    shown = [timing for timing in timings if timing.started_at >= since]
+    return TickChart(
+        hours=hours,
+        ticks=len(shown),
+        lag=tick_bars(shown, [timing.lag_seconds for timing in shown], since),
+        duration=tick_bars(shown, [timing.duration_seconds for timing in shown], since),
+        gaps=gaps_of(timings, since, now if is_late else None),
+    )
+
+
+def tick_bars(ticks: Sequence[TickTiming], values: Sequence[float], since: datetime) -> TickBars:
+    """Each bar can be seen; the highest fills the chart, unless it is less than a second."""
+    highest = max(values, default=0.0)
+    paths: dict[bool, list[str]] = {False: [], True: []}
+    for tick, value in zip(ticks, values, strict=True):
+        x, y = tick_x(tick.started_at, since), TICKS_HEIGHT * (1 - value / max(highest, 1))
+        paths[tick.lag_seconds > LATE_SLOT_SECONDS].append(
+            f"M{x:.0f} {TICKS_HEIGHT}V{min(y, TICKS_HEIGHT - 1.5):.3g}"
+        )
+    return TickBars("".join(paths[False]), "".join(paths[True]), highest)
+
+
+def gaps_of(ticks: Sequence[TickTiming], since: datetime, until: datetime | None) -> Sequence[Gap]:
+    """Between ticks, and from the last of them `until` now, if that is given."""
+    gaps = []
+    ends = [*(tick.started_at for tick in ticks[1:]), until]
+    for tick, end in zip(ticks, ends, strict=False):
+        start = max(next_tick_at(tick), since)
+        if end is not None and end - start > TICK_TOLERANCE:
+            x, to = tick_x(start, since), tick_x(end, since)
+            gaps.append(Gap(start, None if end is until else end, round(x, 1), round(to - x, 1), end - start))
+    return gaps
+
+
+def next_tick_at(tick: TickTiming) -> datetime:
+    """A minute later, or at the minute after its end."""
+    return tick.started_at + A_MINUTE * max(1, math.ceil(tick.duration_seconds / 60))
+
+
+def tick_x(instant: datetime, since: datetime) -> float:
+    return (instant - since) / A_MINUTE * TICK_STEP

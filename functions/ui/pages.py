@@ -40,7 +40,8 @@ ASSETS = {
 }
 TASKS = "/ui/tasks"
 RUNS = "/ui/runs"
-NAVIGATION = {"Overview": HOME, "Tasks": TASKS}
+SYSTEM = "/ui/system"
+NAVIGATION = {"Overview": HOME, "Tasks": TASKS, "System": SYSTEM}
 """Pages that every page links to."""
 
 NOTICES = {

@@ -6,7 +6,9 @@ import pytest
 
 from db.stats import Hour
 from db.task_logs import RecentRun
+from db.ticks import TickTiming
 from domain.run import RunStatus
+from functions.health import LATE_SLOT_SECONDS
 from functions.schemas import Attempt
 from functions.ui.charts import (
     CELL_HEIGHT,
@@ -16,9 +18,11 @@ from functions.ui.charts import (
     duration_chart,
     lanes_of,
     percentile,
+    tick_chart,
 )
 
 MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 
 
 def hour(number: int, **counts: int) -> Hour:
@@ -110,3 +114,52 @@ def test_attempts_without_a_duration_are_seen_all_the_same() -> None:
     (lane,) = lanes_of([attempt(1, 0, 0)], MIDNIGHT)
     assert lane.width > 0
     assert lanes_of([], MIDNIGHT) == []
+
+
+NOW = MIDNIGHT + timedelta(hours=6)
+
+
+def ticks(*minutes: float, duration_seconds: float = 1, lag_seconds: float = 0.5) -> list[TickTiming]:
+    """Which began so many minutes ago."""
+    return [TickTiming(NOW - timedelta(minutes=ago), duration_seconds, lag_seconds) for ago in minutes]
+
+
+def gaps(timings: list[TickTiming], *, is_late: bool = False) -> list[tuple[float, float, bool]]:
+    """How many minutes ago each began, how many it lasted, and whether it is over."""
+    chart = tick_chart(timings, NOW, 6, is_late=is_late)
+    return [((NOW - gap.start) / MINUTE, gap.duration / MINUTE, gap.end is not None) for gap in chart.gaps]
+
+
+@pytest.mark.parametrize(
+    "timings",
+    [
+        [],
+        ticks(5),
+        ticks(*range(360, -1, -1)),
+        ticks(3, 2.1, 0.9, 0),
+        ticks(9, 8.9, 8),
+        ticks(8, 6, 4, duration_seconds=110),
+    ],
+    ids=["none", "the first", "each minute", "a little late", "more often", "each longer than a minute"],
+)
+def test_ticks_that_come_in_time_leave_no_gap(timings: list[TickTiming]) -> None:
+    assert gaps(timings) == []
+
+
+def test_minutes_without_a_tick_are_a_gap() -> None:
+    assert gaps(ticks(20, 18, 17, 5, 4)) == [(19, 1, True), (16, 11, True)]
+
+
+def test_a_gap_that_began_before_the_chart_begins_with_it_and_one_that_lasts_ends_now() -> None:
+    assert gaps(ticks(500, 100, 99, 30), is_late=True) == [(360, 260, True), (98, 68, True), (29, 29, False)]
+    assert gaps(ticks(500), is_late=True) == [(360, 360, False)]
+    assert gaps(ticks(500)) == []
+
+
+def test_ticks_are_bars_to_scale_and_red_where_slots_had_waited_for_too_long() -> None:
+    timings = ticks(120, lag_seconds=20) + ticks(60, lag_seconds=LATE_SLOT_SECONDS + 20) + ticks(0)
+    chart = tick_chart(timings, NOW, 6, is_late=False)
+    assert (chart.ticks, chart.lag.highest, chart.duration.highest) == (3, LATE_SLOT_SECONDS + 20, 1)
+    assert chart.lag.on_time == "M720 60V54M1080 60V58.5", "the last one is short, and still seen"
+    assert chart.lag.late == "M900 60V0"
+    assert chart.duration.late == "M900 60V0"
