@@ -65,6 +65,10 @@ bench: $(VENV)/peers/installed  ## Benchmarks beside peers: about 20 minutes; 2 
 openapi: $(VENV)/installed  ## Write docs/openapi.json anew, after a change of the API
 	$(BIN)/python -m tests.openapi
 
+.PHONY: screenshots
+screenshots: $(VENV)/installed  ## Take the pictures of the dashboard anew (needs chromium)
+	$(BIN)/python -m tests.screenshots
+
 .PHONY: assets
 assets: $(VENV)/installed  ## Vendor what our pages load anew (needs npm)
 	$(BIN)/python functions/assets/vendor.py

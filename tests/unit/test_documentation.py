@@ -217,3 +217,14 @@ def test_a_decision_fits_on_a_page_and_is_in_the_index(decision: Path) -> None:
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
     assert len(text.splitlines()) <= 40
     assert f"({decision.name})" in (DOCS / "adr/README.md").read_text()
+
+
+def test_pictures_are_small_and_each_is_shown() -> None:
+    pictures = list((DOCS / "screenshots").iterdir())
+    sizes = [picture.stat().st_size for picture in pictures]
+    assert max(sizes) < 100_000
+    assert sum(sizes) < 300_000
+    shown = re.findall(
+        r"screenshots/([\w-]+\.webp)", README.read_text() + (DOCS / "dashboard.md").read_text()
+    )
+    assert sorted(shown) == sorted(picture.name for picture in pictures)
