@@ -342,7 +342,10 @@ class Tick:
     def _decide(self, run: ClaimedRun, attempt: Attempt) -> None:
         if not self._decisions:
             self._settles_at = min(self._settles_at, monotonic() + BATCH_SECONDS)
-        self._decisions.append(decide(run, attempt, random.random()))
+        decision = decide(run, attempt, random.random())
+        if decision.throttle_seconds:  # before the next claim, which must leave the destination alone
+            self._settles_at = min(self._settles_at, monotonic())
+        self._decisions.append(decision)
 
     def _look_ahead(self, *, gets_anywhere: bool) -> None:
         """Find out when the next slot or retry is due."""

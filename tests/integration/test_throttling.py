@@ -1,14 +1,21 @@
 """Answers that ask to be left alone, and tasks that are switched off because they keep failing."""
 
+import threading
 import time
-from datetime import datetime, timedelta
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import Engine
 
 from domain.run import RunStatus
 from domain.task import Task, TaskStatus
+from tests.faults.simulated_clock import SimulatedClock, install_simulated_clock
 from tests.integration.conftest import Insignia, assert_adds_up
 from tests.receiver import Answer, Received, Receiver
+
+PATIENCE = 10
+"""Seconds for which a call waits for another that does not come."""
 
 AS_WAITING = """
 INSERT INTO task_logs (id, task_id, source, status, scheduled_for, execution_time, retry_count, attempts, revision,
@@ -118,6 +125,40 @@ def test_the_whole_destination_is_left_alone_and_no_other(insignia: Insignia) ->
         insignia.execute("UPDATE throttled_destinations SET available_at = clock_timestamp()")
         insignia.tick()
     assert sorted(request.path for request in busy.requests[1:]) == ["/hook/another/path", "/hook/retry"]
+
+
+def test_a_destination_that_answers_429_for_an_hour_is_asked_rarely_and_is_in_nobodys_way(
+    admin: Engine, engine: Engine, database_url: str
+) -> None:
+    """Two calls after each Retry-After, its two places, while 20 tasks are due there every 5 minutes."""
+    install_simulated_clock(admin, database_url)
+    clock, noon, hour = SimulatedClock(database_url), datetime(2030, 1, 1, 12, tzinfo=UTC), range(5, 65, 5)
+    clock.set(noon)
+    insignia = Insignia(engine)
+    both_are_there, is_over = threading.Barrier(2), threading.Event()
+
+    def answer(_: Received) -> Answer:
+        if is_over.is_set():
+            return 200, b""
+        both_are_there.wait(PATIENCE)
+        return throttles(retry_after="599")
+
+    with closing(clock), Receiver(answer) as sick, Receiver() as healthy:
+        ill = [insignia.create(sick.url, schedule="*/5 * * * *") for _ in range(20)]
+        well = [insignia.create(healthy.url, schedule="*/5 * * * *") for _ in range(5)]
+        for minute in hour:
+            clock.set(noon + timedelta(minutes=minute))
+            insignia.tick(per_destination=2)
+        assert (len(sick.requests), len(healthy.requests)) == (12, 5 * len(hour))
+        logs = [log for task in well for log in insignia.logs(task.id)]
+        assert {log.status for log in logs} == {"success"}
+        assert max(log.lateness_ms or 0 for log in logs) < 60_000
+
+        is_over.set()
+        clock.set(noon + timedelta(minutes=65))
+        assert insignia.tick(per_destination=2).remaining == 0
+    assert {insignia.task(task.id).status for task in ill} == {"active"}
+    assert {insignia.task(task.id).last_status for task in ill} == {"success"}
 
 
 def test_a_throttled_destination_is_forgotten_when_its_time_is_over(insignia: Insignia) -> None:
