@@ -39,6 +39,9 @@ from functions.webhook import call_of
 from functions.workers import wake_workers
 
 BATCH_ROWS = 256
+LOOK_PAST_SECONDS = 0.25
+"""How often a claim looks past all rows of a destination that had a place for some of them only."""
+
 SPARE_SECONDS = 2
 """What must be left of the budget beside a call's deadline for the call to be claimed."""
 
@@ -143,7 +146,9 @@ class Tick:
         self._unsent: list[ClaimedRun] = []
         self._unanswered: list[ClaimedRun] = []
         self._crowded: set[str] = set()
-        self._is_contended = False
+        self._looks_again = False
+        self._looks_past = True
+        self._looks_past_at = self._began_at
         self._is_turn_of_retries = False
         self._is_settle_failing = False
         self._fault: Unavailable | None = None
@@ -186,7 +191,8 @@ class Tick:
         is_batch = lookout.is_more_due and free >= min(self._limits.concurrency, BATCH_ROWS) // 2
         if not free or not (is_batch or monotonic() >= lookout.claims_at) or not self._may_claim():
             return
-        self._crowded, self._is_contended = set(), False
+        self._crowded, self._looks_again = set(), False
+        self._looks_past = lookout.is_more_due or monotonic() >= self._looks_past_at
         try:
             taken, are_more_runs = self._claim_runs(free)
             taken += self._claim_past_crowds(partial(self._claim, claim_slots), free - taken)
@@ -194,10 +200,12 @@ class Tick:
                 taken += self._claim_past_crowds(self._claim_long_late_slots, free - taken)
             if are_more_runs:
                 taken += self._claim_past_crowds(partial(self._claim, claim_due_runs), free - taken)
+            if self._looks_past and self._crowded:
+                self._looks_past_at = monotonic() + LOOK_PAST_SECONDS
             if taken == free:
                 lookout.found_as_many_as_fit(monotonic())
             else:
-                self._look_ahead(gets_anywhere=taken > 0 or self._is_contended)
+                self._look_ahead(gets_anywhere=taken > 0 or self._looks_again)
         except Unavailable as error:
             self._fault = error
             lookout.after_fault(monotonic())
@@ -277,6 +285,9 @@ class Tick:
         while taken < calls and len(self._crowded) > known:
             known = len(self._crowded)
             taken += claim(calls - taken)
+            if not self._looks_past:
+                self._looks_again |= bool(self._crowded)
+                break
         return taken
 
     def _claim(self, claim: Callable[[Connection, Room], Claimed], calls: int) -> int:
@@ -284,7 +295,7 @@ class Tick:
         room, began_at = self._room(calls), monotonic()
         with transaction(self._engine) as connection:
             claimed = claim(connection, room)
-        self._is_contended |= bool(room.contended)
+        self._looks_again |= bool(room.contended)
         self._start(claimed, began_at)
         return claimed.taken
 
@@ -296,7 +307,7 @@ class Tick:
         share = (free + self._is_turn_of_retries) // 2
         taken = self._claim_past_crowds(partial(self._claim, claim_due_runs), share)
         if share:
-            self._lookout.after_runs(monotonic(), are_some=taken > 0 or self._is_contended)
+            self._lookout.after_runs(monotonic(), are_some=taken > 0 or self._looks_again)
         return taken, taken == share
 
     def _claim_long_late_slots(self, calls: int) -> int:
