@@ -95,6 +95,16 @@ def log_failed_tick(error: Unavailable, kind: TickKind) -> None:
     log.error("%s: %s", kind, error, extra=event)
 
 
+def log_lost_heartbeat(url: str, reason: str) -> None:
+    """The monitor at HEARTBEAT_URL did not take the call, and will raise the alarm if that goes on."""
+    log.warning(
+        "heartbeat: %s was not told: %s",
+        redacted(url),
+        reason,
+        extra={"event": "heartbeat.lost", "error": reason},
+    )
+
+
 def log_wake_up(workers: int, *, failure: str | None) -> None:
     """A tick has asked Pub/Sub for workers; without them it delivers by itself, and the next one goes on."""
     if failure is None:

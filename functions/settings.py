@@ -12,7 +12,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from domain.errors import InsigniaError
+from domain.errors import InsigniaError, InvalidInput
+from domain.webhook_url import parse_webhook_url
 
 MIN_TOKEN_LENGTH = 16
 SAMPLE_TOKENS = {"replace-with-a-long-random-token"}
@@ -66,6 +67,7 @@ class Settings:
     scheduler_job: str | None
     insignia_url: str | None
     own_hosts: tuple[str, ...]
+    heartbeat_url: str | None
     otel_exporter_otlp_endpoint: str | None
 
 
@@ -126,6 +128,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         ),
         insignia_url=https_url(values, "INSIGNIA_URL"),
         otel_exporter_otlp_endpoint=otlp_endpoint(values),
+        heartbeat_url=heartbeat_url(values),
         own_hosts=matching_list(values, "OWN_HOSTS", HOST, "host names such as api.example.com"),
     )
     if set(settings.api_tokens) & set(settings.api_read_tokens):
@@ -290,6 +293,17 @@ def https_url(values: Mapping[str, str], name: str) -> str | None:
     if not (is_safe and is_plain):
         raise SettingsError(f"{name} is {text!r}; expected the https:// URL of the function.")
     return text.rstrip("/")
+
+
+def heartbeat_url(values: Mapping[str, str]) -> str | None:
+    """Not in any message: whoever knows it can keep the monitor quiet."""
+    url = values.get("HEARTBEAT_URL")
+    try:
+        return url and parse_webhook_url(url).url
+    except InvalidInput as error:
+        raise SettingsError(
+            f"HEARTBEAT_URL cannot be called; expected the http:// or https:// URL of a monitor. {error}"
+        ) from None
 
 
 def otlp_endpoint(values: Mapping[str, str]) -> str | None:

@@ -29,6 +29,7 @@ from functions.auth import Caller
 from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
 from functions.events import log_deactivation, log_delivery, log_failed_tick, log_summary
+from functions.heartbeat import beat
 from functions.housekeeping import clean_up
 from functions.lookout import BATCH_SECONDS, PAUSE_SECONDS, Lookout
 from functions.routing import Routes
@@ -98,9 +99,17 @@ def serve(kind: TickKind) -> schemas.TickSummary:
         summary = run_tick(engine, bootstrap.egress(), limits, kind=kind, is_stopping=bootstrap.is_stopping)
     except Unavailable as error:
         log_failed_tick(error, kind)
+        tell_monitor(settings, kind, has_failed=True)
         raise
     log_summary(summary, kind)
+    tell_monitor(settings, kind, has_failed=False)
     return schemas.TickSummary.model_validate(summary)
+
+
+def tell_monitor(settings: Settings, kind: TickKind, *, has_failed: bool) -> None:
+    """The monitor expects ticks, not workers; a process that must end has no time for it."""
+    if settings.heartbeat_url is not None and kind is TickKind.TICK and not bootstrap.is_stopping():
+        beat(settings.heartbeat_url, bootstrap.egress(), has_failed=has_failed)
 
 
 def run_tick(

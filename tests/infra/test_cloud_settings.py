@@ -25,6 +25,7 @@ NOT_SET_IN_THE_CLOUD = {
     "DATA_DIR": "a function keeps nothing on a disk",
     "LOG_FILE": "a function logs to its standard output",
     "INSIGNIA_URL": "a client reads it",
+    "HEARTBEAT_URL": "a secret of the user's own, for which Terraform has no option yet",
     "LOCAL_TICK": "Cloud Scheduler calls tick",
     "K_SERVICE": "Cloud Run sets it",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "an extra, whose packages are not deployed: docs/telemetry.md",

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -36,11 +36,14 @@ class Log:
     """Serves ticks as the function does, and reads the JSON that the cloud would get of them."""
 
     def __init__(self, insignia: Insignia, patch: pytest.MonkeyPatch, captured: pytest.LogCaptureFixture):
-        patch.setattr(bootstrap, "settings", lambda: load({}))
         patch.setattr(bootstrap, "egress", lambda: LOOPBACK)
         self._patch = patch
         self._captured = captured
+        self.set({})
         self.use(insignia.engine)
+
+    def set(self, settings: Mapping[str, str]) -> None:
+        self._patch.setattr(bootstrap, "settings", lambda: load(settings))
 
     def use(self, engine: Any) -> None:
         self._patch.setattr(bootstrap, "tick_database", lambda: engine)
@@ -173,6 +176,11 @@ def wake_workers_in_vain(_: Insignia, __: Log) -> None:
     publish(TOPIC, 2, emulator="127.0.0.1:9")
 
 
+def have_no_monitor(_: Insignia, log: Log) -> None:
+    log.set({"HEARTBEAT_URL": "http://127.0.0.1:9/ping"})
+    tick()
+
+
 STORIES: dict[Callable[[Insignia, Log], None], set[str]] = {
     succeed: {"tick.summary", "run.finished"},
     fail_and_deactivate: {"tick.summary", "run.finished", "task.deactivated"},
@@ -182,6 +190,7 @@ STORIES: dict[Callable[[Insignia, Log], None], set[str]] = {
     be_without_a_database: {"tick.failed"},
     be_woken: {"worker.summary", "run.finished"},
     be_woken_without_a_database: {"worker.failed"},
+    have_no_monitor: {"tick.summary", "heartbeat.lost"},
     wake_workers: {"workers.woken"},
     wake_workers_in_vain: {"workers.not_woken"},
 }

@@ -338,3 +338,13 @@ def test_a_function_that_one_account_alone_may_call_needs_no_token() -> None:
 def test_log_levels_are_known_in_any_case() -> None:
     settings: Settings = load({"LOG_LEVEL": "debug"})
     assert settings.log_level == "DEBUG"
+
+
+@pytest.mark.parametrize(
+    "url", ["monitor.example.com/secret", "ftp://example.com/secret", "http://u:secret@example.com/"]
+)
+def test_a_heartbeat_url_that_cannot_be_called_is_refused_and_not_repeated(url: str) -> None:
+    assert load({"HEARTBEAT_URL": "https://monitor.example.com/ping"}).heartbeat_url is not None
+    with pytest.raises(SettingsError, match=r"^HEARTBEAT_URL cannot be called; expected") as refusal:
+        load({"HEARTBEAT_URL": url})
+    assert "secret" not in str(refusal.value)
