@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from db.claiming import MAY_RUN
+from db.driver import kept
 from domain.run import MAX_LOST_LEASES
 
-END_RUNS = text(f"""
+END_RUNS = kept(f"""
 WITH doomed AS MATERIALIZED (
     SELECT l.id, l.status = 'running' AND {MAY_RUN} AS is_lost
     FROM task_logs l JOIN task_state s USING (task_id)
@@ -69,7 +70,7 @@ FROM (
 ) slots
 """)
 
-READ_NEXT = text(f"""
+READ_NEXT = kept(f"""
 SELECT extract(epoch FROM (
     SELECT min(next_run_at) FROM task_state WHERE status = 'active'
 ) - clock_timestamp())::float8, extract(epoch FROM (

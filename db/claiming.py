@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
+from db.driver import kept
 from db.engine import uuid_array
 from domain.retry import RetryOn
 from domain.run import ClaimedRun
@@ -29,7 +30,7 @@ MAY_BE_CALLED = """
 MAY_RUN = "(s.status = 'active' OR l.source = 'manual')"
 """A run `l` of a task `s`: only manual runs are made of tasks that are not active."""
 
-READ_DEFINITIONS = text("""
+READ_DEFINITIONS = kept("""
 SELECT coalesce(json_object_agg(id, definition), '{}') FROM (
     SELECT id, json_build_object(
         'name', name, 'schedule', schedule, 'timezone', timezone,

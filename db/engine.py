@@ -3,11 +3,10 @@
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-import pg8000.legacy
 import sqlalchemy
 from pg8000 import DatabaseError, InterfaceError
 from sqlalchemy import Connection, Engine, event
@@ -16,7 +15,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from db import cloud_sql
+from db import cloud_sql, driver  # noqa: F401 (changes how pg8000 sends a statement)
 from domain.errors import Unavailable
 
 __all__ = ["Connection", "Engine", "make_engine", "transaction"]
@@ -46,24 +45,6 @@ UNAVAILABLE_STATES = {
     "42703": "the database's schema is older than this code until `migrate` has run",
     "55P03": "the database is busy with a conflicting change",
 }
-
-
-convert_paramstyle = pg8000.legacy.convert_paramstyle
-
-
-@lru_cache(maxsize=1_024)
-def numbered(style: str, statement: str) -> str:
-    """A statement with numbers for its parameters: the driver goes through it character by character (3 ms)."""
-    converted: str = convert_paramstyle(style, statement, ())[0]
-    return converted
-
-
-def number_parameters(style: str, statement: str, values: Any) -> tuple[str, Any]:
-    """What pg8000 does each time it sends a statement; values keep their order in SQLAlchemy's style, "format"."""
-    return numbered(style, statement), values
-
-
-pg8000.legacy.convert_paramstyle = number_parameters
 
 
 def make_engine(
@@ -113,7 +94,7 @@ def make_engine(
         **pool,
     )
     engine.dialect.connect = partial(opened, engine.dialect.connect)  # type: ignore[method-assign]
-    engine.dialect.do_ping = partial(answers, engine.dialect.do_ping)  # type: ignore[method-assign]
+    engine.dialect.do_ping = answers  # type: ignore[method-assign]
     engine.dialect.do_close = partial(close, engine.dialect.do_close)  # type: ignore[method-assign]
     event.listen(engine, "handle_error", hide_values)
     event.listen(engine, "handle_error", discard_connection_after_foreign_error)
@@ -134,12 +115,16 @@ def opened(connect: Callable[..., DBAPIConnection], *args: Any, **options: Any) 
         raise behind or error from None
 
 
-def answers(ping: Callable[[DBAPIConnection], bool], connection: DBAPIConnection) -> bool:
-    """Whether a pooled connection is alive: pool_pre_ping knows the driver's errors only, and a reset is none."""
+def answers(dbapi_connection: DBAPIConnection) -> bool:
+    """Whether a pooled connection is alive, asked by the BEGIN that any use of it would send next.
+
+    pool_pre_ping knows the driver's errors only, and a reset is none.
+    """
     try:
-        return ping(connection)
+        dbapi_connection.execute_simple("begin transaction")
     except OSError:
         return False
+    return True
 
 
 def close(close_connection: Callable[[DBAPIConnection], None], connection: DBAPIConnection) -> None:
@@ -161,8 +146,8 @@ def hide_values(context: ExceptionContext) -> None:
 def discard_connection_after_foreign_error(context: ExceptionContext) -> None:
     """Treat any error that is not the driver's own as the end of the connection.
 
-    pg8000 that raises in the middle of the protocol (a lone surrogate, say) leaves a connection that
-    answers each query with the previous query's result, and pool_pre_ping does not notice
+    pg8000 that raises in the middle of an answer (at a value that Python cannot hold, or at a time-out) leaves a
+    connection that answers each query with the previous query's result, and pool_pre_ping does not notice
     (tests/integration/test_engine.py shows it).
     """
     assert context.dialect.dbapi is not None

@@ -6,6 +6,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, text
 
 from db.claiming import MAY_BE_CALLED, MAY_RUN, Claimed, Room, claimed_run, read_definitions
+from db.driver import kept
 from db.engine import compact_json, uuid_array
 from db.places import open_places
 from domain.run import LEASE_MARGIN_SECONDS, MAX_LOST_LEASES, ClaimedRun
@@ -15,7 +16,7 @@ IS_DUE = f"""
         AND id <> ALL (CAST(:held AS uuid[]))
         AND EXISTS (SELECT FROM task_state s WHERE s.task_id = l.task_id AND {MAY_RUN} AND {MAY_BE_CALLED})"""
 
-LOCK_DUE_RUNS = text(f"""
+LOCK_DUE_RUNS = kept(f"""
 WITH last_chance AS MATERIALIZED (
     SELECT id FROM task_logs l
     WHERE {IS_DUE} AND lost_leases + (status = 'running')::int = :max_lost_leases - 1 AND :has_last_chance
@@ -38,7 +39,7 @@ SELECT coalesce(json_agg(json_build_object(
 FROM run l JOIN task s USING (task_id) WHERE {MAY_RUN}
 """)
 
-CONTINUE_RUNS = text("""
+CONTINUE_RUNS = kept("""
 WITH claim AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:claims AS json)) AS claim(
         run_id uuid, lease_id uuid, lease_seconds int)

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from db.backlog import complete_tasks
 from db.cancellation import cancel_due_slots, cancel_waiting_runs
 from db.claiming import read_definitions, timing_of
+from db.driver import kept
 from db.engine import sqlstate, unavailable_reason
 from domain.run import Decision
 
@@ -34,7 +35,7 @@ result AS MATERIALIZED (
         duration_ms int, response_excerpt text)
 )"""
 
-SETTLE = text(
+SETTLE = kept(
     "WITH"
     + RESULT
     + """, task AS MATERIALIZED (

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, text
 
 from db.backlog import complete_tasks
 from db.claiming import MAY_BE_CALLED, Claimed, Room, claimed_run, read_definitions, timing_of
+from db.driver import kept
 from db.engine import compact_json, transaction, uuid_array
 from db.places import open_places
 from domain.errors import InvalidInput
@@ -47,25 +48,25 @@ IS_DUE = (
             WHERE l.task_id = s.task_id AND l.status IN ('running', 'retrying') AND l.source = 'schedule'))"""
 )
 
-LOCK_DUE_TASKS = text(f"""
+LOCK_DUE_TASKS = kept(f"""
 SELECT coalesce(json_agg(due), '[]') FROM (
     SELECT task_id, next_run_at AS slot, revision, destination, timeout_seconds, is_catching_up,
         statement_timestamp() AS now
     FROM task_state s
     WHERE {IS_DUE}
-        AND next_run_at > statement_timestamp() - CAST(:long_late AS interval)
+        AND next_run_at > statement_timestamp() - interval '{LONG_LATE}'
     ORDER BY next_run_at LIMIT :limit
     FOR UPDATE SKIP LOCKED
 ) due
 """)
 
-READ_LONG_LATE_TASKS = text(f"""
+READ_LONG_LATE_TASKS = kept(f"""
 SELECT coalesce(json_agg(due), '[]') FROM (
     SELECT task_id, next_run_at AS slot, revision, destination, timeout_seconds, is_catching_up,
         statement_timestamp() AS now
     FROM task_state s
     WHERE {IS_DUE}
-        AND next_run_at <= statement_timestamp() - CAST(:long_late AS interval)
+        AND next_run_at <= statement_timestamp() - interval '{LONG_LATE}'
     ORDER BY next_run_at LIMIT :limit
 ) due
 """)
@@ -79,7 +80,7 @@ SELECT coalesce(json_agg(task_id), '[]') FROM (
 ) locked
 """)
 
-READ_LIVE_RUNS = text("""
+READ_LIVE_RUNS = kept("""
 SELECT coalesce(json_object_agg(task_id, began_at), '{}') FROM (
     SELECT task_id, min(execution_time) AS began_at FROM task_logs
     WHERE task_id = ANY (CAST(:task_ids AS uuid[])) AND status IN ('running', 'retrying') AND source = 'schedule'
@@ -87,7 +88,7 @@ SELECT coalesce(json_object_agg(task_id, began_at), '{}') FROM (
 ) live
 """)
 
-BEGIN_RUNS = text("""
+BEGIN_RUNS = kept("""
 WITH claim AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:claims AS json)) AS claim(
         task_id uuid, revision int, next_run_at timestamptz, is_catching_up bool, fault text)
@@ -144,16 +145,14 @@ def claim_slots(connection: Connection, room: Room) -> Claimed:
     overlaps by its overlap policy, each with a row that says so. A task whose schedule can no longer be computed
     is deactivated, alone, and its slot recorded as `cancelled`.
     """
-    due = connection.execute(LOCK_DUE_TASKS, room.parameters() | {"long_late": LONG_LATE}).scalar_one()
+    due = connection.execute(LOCK_DUE_TASKS, room.parameters()).scalar_one()
     return begin_runs(connection, plan(due, read_definitions(connection, due)), room)
 
 
 def plan_long_late_slots(engine: Engine, room: Room) -> list[Plan]:
     """Plan the tasks that are late by more than an hour, without a lock and outside of a transaction."""
     with transaction(engine) as connection:
-        late = connection.execute(
-            READ_LONG_LATE_TASKS, room.parameters() | {"long_late": LONG_LATE}
-        ).scalar_one()
+        late = connection.execute(READ_LONG_LATE_TASKS, room.parameters()).scalar_one()
         definitions = read_definitions(connection, late)
     return plan(late, definitions)
 

@@ -5,21 +5,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, make_url, select, text
+from pg8000.core import Context, CoreConnection
+from sqlalchemy import Engine, TextClause, create_engine, event, make_url, select, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
+from db.driver import kept, numbered
 from db.embedded import EmbeddedPostgres
-from db.engine import discard_connection_after_foreign_error, make_engine, numbered, transaction
+from db.engine import discard_connection_after_foreign_error, make_engine, transaction
 from domain.errors import Unavailable
 from functions.settings import load
 from tests.conftest import NOT_DURABLE
 
-SURROGATE = "\ud800"
+UNREADABLE = "SELECT CAST('24:00:00' AS time)"
+"""A time that Python does not have: the driver raises in the middle of the answer."""
 
 
-def answers_after_a_lone_surrogate(engine: Engine) -> list[object]:
-    with pytest.raises(UnicodeEncodeError), engine.connect() as connection:
-        connection.execute(text("SELECT :value"), {"value": SURROGATE})
+def answers_after(engine: Engine, statement: str, **values: str) -> list[object]:
+    """What the connection says to three queries after this one, at which the driver fails."""
+    with pytest.raises(ValueError, match=r"time data|surrogates not allowed"), engine.connect() as connection:
+        connection.execute(text(statement), values)
     answers: list[object] = []
     for number in (1, 2, 3):
         try:
@@ -40,18 +44,67 @@ def test_the_driver_reads_a_statement_once_to_number_its_parameters(engine: Engi
     assert numbered.cache_info()[:2] == (1, 1)  # hits, misses
 
 
-def test_a_connection_is_discarded_when_the_driver_fails_in_the_middle_of_the_protocol(
+def test_a_transaction_of_one_statement_waits_three_times_for_the_server(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For BEGIN, by which the pool also learns that the connection is alive, for the statement, and for COMMIT."""
+    statement, waits = text("SELECT 10 / CAST(:value AS int)"), []
+    with transaction(engine) as connection:
+        connection.execute(statement, {"value": 1})
+    wait = CoreConnection.handle_messages
+
+    def counted(connection: CoreConnection, context: Context) -> None:
+        waits.append(1)
+        wait(connection, context)
+
+    monkeypatch.setattr(CoreConnection, "handle_messages", counted)
+    with transaction(engine) as connection:
+        assert connection.execute(statement, {"value": 5}).scalar_one() == 2
+    assert len(waits) == 3
+
+
+@pytest.mark.parametrize("made", [text, kept])
+def test_a_connection_is_of_use_after_the_server_has_refused_a_statement(
+    engine: Engine, made: Callable[[str], TextClause]
+) -> None:
+    statement = made("SELECT 10 / CAST(:value AS int)")
+    with transaction(engine) as connection:
+        for _ in range(2):
+            with pytest.raises(ProgrammingError, match="division by zero"), connection.begin_nested():
+                connection.execute(statement, {"value": 0})
+            assert connection.execute(statement, {"value": 5}).scalar_one() == 2
+
+
+def test_a_kept_statement_is_parsed_once_by_a_connection_and_planned_at_most_five_times(
     database_url: str,
 ) -> None:
+    engine, statement = (
+        make_engine(database_url, pool_size=1),
+        kept("SELECT CAST(:value AS int) * 2 AS twice"),
+    )
+    for value in range(8):
+        with transaction(engine) as connection:
+            result = connection.execute(statement, {"value": value})
+            assert (list(result.keys()), result.scalar_one()) == (["twice"], value * 2)
+    with transaction(engine) as connection:
+        plans = text("SELECT custom_plans, generic_plans FROM pg_prepared_statements")
+        assert connection.execute(plans).all() == [(5, 3)]
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("statement", "values"), [(UNREADABLE, {}), ("SELECT :value", {"value": "\ud800"})])
+def test_a_connection_is_of_use_after_the_driver_has_failed(
+    database_url: str, statement: str, values: dict[str, str]
+) -> None:
     engine = make_engine(database_url, pool_size=1)
-    assert answers_after_a_lone_surrogate(engine) == [1, 2, 3]
+    assert answers_after(engine, statement, **values) == [1, 2, 3]
     engine.dispose()
 
 
 def test_without_the_listener_such_a_connection_gives_wrong_answers(database_url: str) -> None:
     engine = make_engine(database_url, pool_size=1)
     event.remove(engine, "handle_error", discard_connection_after_foreign_error)
-    assert answers_after_a_lone_surrogate(engine) != [1, 2, 3]
+    assert answers_after(engine, UNREADABLE) != [1, 2, 3]
     engine.dispose()
 
 

@@ -1,0 +1,107 @@
+"""pg8000 made to wait for the server once for each statement, where by itself it waits three times.
+
+It also numbers the parameters of a statement once for all its uses, and lets the server keep the plan of a statement
+that says so. db/engine.py imports this for its effect, which the connections of Google's connector have as well.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import count
+from typing import Any
+
+import pg8000.dbapi
+import pg8000.legacy
+from pg8000.converters import make_params
+from pg8000.core import (
+    BIND,
+    DESCRIBE,
+    EXECUTE_MSG,
+    NULL_BYTE,
+    PARSE,
+    STATEMENT,
+    SYNC_MSG,
+    Context,
+    CoreConnection,
+    H_pack,
+    _flush,
+    _write,
+    i_pack,
+)
+from pg8000.exceptions import InterfaceError
+from sqlalchemy import TextClause, text
+
+KEPT = "/* kept */"
+
+convert_paramstyle = pg8000.legacy.convert_paramstyle
+numbers = count(1)
+
+
+@lru_cache(maxsize=1_024)
+def numbered(style: str, statement: str) -> str:
+    """A statement with numbers for its parameters: the driver goes through it character by character (3 ms)."""
+    converted: str = convert_paramstyle(style, statement, ())[0]
+    return converted
+
+
+def number_parameters(style: str, statement: str, values: Any) -> tuple[str, Any]:
+    """What pg8000 does each time it sends a statement; values keep their order in SQLAlchemy's style, "format"."""
+    return numbered(style, statement), values
+
+
+def kept(statement: str) -> TextClause:
+    """A statement that each connection has the server parse and plan once, and not again for each use.
+
+    Only for those whose best plan does not depend on their values: the server plans the first five uses by them, and
+    the others without, unless that promises to be worse.
+    """
+    return text(f"{KEPT}{statement}")
+
+
+def message(code: bytes, data: bytes) -> bytes:
+    return b"".join((code, i_pack(len(data) + 4), data))
+
+
+def parse_message(name: bytes, statement: str, types: Sequence[int]) -> bytes:
+    oids = (i_pack(max(one, 0)) for one in types)
+    return message(PARSE, b"".join((name, statement.encode(), NULL_BYTE, H_pack(len(types)), *oids)))
+
+
+def bind_message(name: bytes, values: Sequence[str | None]) -> bytes:
+    encoded = [None if value is None else value.encode() for value in values]
+    sized = (i_pack(-1) if value is None else i_pack(len(value)) + value for value in encoded)
+    return message(BIND, b"".join((NULL_BYTE, name, H_pack(0), H_pack(len(encoded)), *sized, H_pack(0))))
+
+
+def execute_in_one_trip(
+    connection: CoreConnection,
+    statement: str,
+    vals: Sequence[Any] = (),
+    oids: Sequence[int] = (),
+    stream: Any = None,
+) -> Context:
+    """Send all that it takes before the first answer is waited for, in the place of `execute_unnamed`.
+
+    If one of the messages fails, the server leaves out the others up to the Sync, and answers with what was wrong.
+    """
+    plans = connection.__dict__.setdefault("plans", {}) if KEPT in statement else None
+    key = (statement, tuple(oids))
+    name, columns, input_funcs = (plans or {}).get(key, (None, None, None))
+    context = Context(statement, stream, columns, input_funcs)
+    messages = []
+    if name is None:
+        name = NULL_BYTE if plans is None else b"kept_%d\0" % next(numbers)
+        messages = [parse_message(name, statement, oids), message(DESCRIBE, STATEMENT + name)]
+    messages += [bind_message(name, make_params(connection.py_types, vals)), EXECUTE_MSG, SYNC_MSG]
+    try:
+        _write(connection._sock, b"".join(messages))
+    except (AttributeError, ValueError):  # there is no socket any more, or it is closed
+        raise InterfaceError("connection is closed") from None
+    _flush(connection._sock)
+    connection.handle_messages(context)
+    if plans is not None:
+        plans[key] = (name, context.columns, context.input_funcs)
+    return context
+
+
+pg8000.legacy.convert_paramstyle = pg8000.dbapi.convert_paramstyle = number_parameters
+CoreConnection.execute_unnamed = execute_in_one_trip
