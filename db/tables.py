@@ -109,6 +109,7 @@ task_state = Table(
     ),
     Index("task_state_next", "next_run_at", "task_id", postgresql_where=text("status = 'active'")),
     Index("task_state_deactivated", "task_id", postgresql_where=text("deactivated_at IS NOT NULL")),
+    postgresql_with={"fillfactor": 85, "autovacuum_vacuum_scale_factor": 0.01},
     comment="What the engine keeps about a task: narrow and hot; the row that every claim locks.",
 )
 
@@ -192,13 +193,39 @@ task_logs = Table(
         postgresql_where=text("status IN ('failed', 'cancelled', 'missed', 'skipped')"),
     ),
     Index(
+        "task_logs_failed_of_task",
+        "task_id",
+        text("created_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("status = 'failed'"),
+    ),
+    Index(
         "task_logs_unscheduled_newest",
         "source",
         text("created_at DESC"),
         text("id DESC"),
         postgresql_where=text("source IN ('manual', 'api')"),
     ),
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0.02},
     comment="One row per run, from its claim to its end, and what was stored over the API.",
+)
+
+retention = Table(
+    "retention",
+    metadata,
+    Column("is_only_row", Boolean, primary_key=True, server_default=text("true")),
+    Column(
+        "reached_at",
+        INSTANT,
+        nullable=False,
+        server_default=text("'-infinity'"),
+        comment="The last log that was looked at in this pass: its created_at and id.",
+    ),
+    Column("reached_id", Uuid, nullable=False, server_default=text("'00000000-0000-0000-0000-000000000000'")),
+    Column("kept", BigInteger, nullable=False, server_default=text("0")),
+    Column("next_pass_at", INSTANT, nullable=False, server_default=text("'-infinity'")),
+    CheckConstraint("is_only_row", name="one_row"),
+    comment="How far the removal of old logs got: one row.",
 )
 
 throttled_destinations = Table(
@@ -227,6 +254,7 @@ idempotency_keys = Table(
     Column("body", Text),
     CheckConstraint("num_nonnulls(status, headers, body) IN (0, 3)", name="answer_is_whole"),
     Index("idempotency_keys_created_at", "created_at"),
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0.02},
     comment="Answers to requests with an Idempotency-Key, kept 24 hours; committed with what they made.",
 )
 
@@ -259,5 +287,6 @@ ticks = Table(
     Column("kind", Text, nullable=False, server_default="tick"),
     CheckConstraint("kind IN ('tick', 'worker')", name="kind_known"),
     Index("ticks_started_at", "started_at"),
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0.02},
     comment="One row per tick, and per worker that a tick has woken; kept 7 days.",
 )

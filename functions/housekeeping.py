@@ -1,23 +1,32 @@
 """What a tick removes when its work is done: what nobody needs any more, in batches."""
 
 from collections.abc import Callable
+from functools import partial
 
 from db.engine import Connection, Engine, transaction
 from db.idempotency import forget_expired_keys
+from db.retention import remove_expired_logs
 from db.ticks import delete_logs_of_deleted_tasks
+from domain.retention import Retention
 from functions.transfer import monotonic
 
 HOUSEKEEPING_SECONDS = 1.0
 ROWS_REMOVED_AT_ONCE = 1_000
 
-REMOVALS: tuple[Callable[[Connection, int], bool], ...] = (delete_logs_of_deleted_tasks, forget_expired_keys)
-"""Each removes at most so many rows, and says whether there may be more."""
+Removal = Callable[[Connection, int], bool]
+"""Removes at most so many rows, and says whether there may be more."""
 
 
-def clean_up(engine: Engine, *, ends_at: float, is_stopping: Callable[[], bool]) -> None:
+def clean_up(
+    engine: Engine, retention: Retention, *, ends_at: float, is_stopping: Callable[[], bool]
+) -> None:
     """Let each removal have its turn, again and again while it finds something and there is time."""
     until = min(ends_at, monotonic() + HOUSEKEEPING_SECONDS)
-    waiting = list(REMOVALS)
+    waiting: list[Removal] = [
+        delete_logs_of_deleted_tasks,
+        forget_expired_keys,
+        partial(remove_expired_logs, retention=retention),
+    ]
     while waiting and monotonic() < until and not is_stopping():
         removal = waiting.pop(0)
         with transaction(engine) as connection:

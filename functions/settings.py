@@ -13,9 +13,11 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from domain.errors import InsigniaError, InvalidInput
+from domain.retention import Retention
 from domain.webhook_url import parse_webhook_url
 
 MIN_TOKEN_LENGTH = 16
+MOST_RETENTION_DAYS = 36_500
 SAMPLE_TOKENS = {"replace-with-a-long-random-token"}
 LOCAL_EGRESS_ALLOW = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
@@ -51,6 +53,8 @@ class Settings:
     tick_budget_seconds: float
     delivery_concurrency: int
     destination_concurrency: int
+    retention_success_days: int
+    retention_days: int
     log_level: str
     log_file: Path | None
     google_cloud_project: str | None
@@ -108,6 +112,10 @@ def load(environment: Mapping[str, str]) -> Settings:
         tick_budget_seconds=whole_number(values, "TICK_BUDGET_SECONDS", 50, 15, 110),
         delivery_concurrency=whole_number(values, "DELIVERY_CONCURRENCY", 256, 1, 10_000),
         destination_concurrency=whole_number(values, "DESTINATION_CONCURRENCY", 64, 1, 10_000),
+        retention_success_days=whole_number(
+            values, "RETENTION_SUCCESS_DAYS", Retention().success_days, 1, MOST_RETENTION_DAYS
+        ),
+        retention_days=whole_number(values, "RETENTION_DAYS", Retention().other_days, 1, MOST_RETENTION_DAYS),
         log_level=one_of(values, "LOG_LEVEL", "INFO", LOG_LEVELS),
         log_file=log_file(values, None if in_cloud else data_dir / "app.log"),
         google_cloud_project=values.get("GOOGLE_CLOUD_PROJECT"),

@@ -9,7 +9,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from db.slot_claims import claim_long_late_slots, claim_slots, plan_long_late_sl
 from db.ticks import read_clock, record_tick
 from domain.attempt import Attempt, unsendable
 from domain.errors import InvalidInput, Unavailable
+from domain.retention import Retention
 from domain.run import AttemptOutcome, ClaimedRun, Decision, decide
 from domain.summary import TickKind, TickSummary
 from functions import bootstrap, schemas, telemetry
@@ -55,11 +56,12 @@ PAYLOAD_BYTES = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long a tick may take, and how many calls it has in flight: in all, and to one destination."""
+    """How long a tick may take; how many calls it has in flight, in all and to one destination; how long logs stay."""
 
     budget_seconds: float
     concurrency: int
     per_destination: int
+    retention: Retention = field(default_factory=Retention)
 
 
 routes = Routes("Tick")
@@ -93,6 +95,9 @@ def serve(kind: TickKind) -> schemas.TickSummary:
             budget_seconds=max(settings.tick_budget_seconds - (monotonic() - began_at), 0),
             concurrency=settings.delivery_concurrency,
             per_destination=settings.destination_concurrency,
+            retention=Retention(
+                success_days=settings.retention_success_days, other_days=settings.retention_days
+            ),
         )
         if kind is TickKind.TICK:
             wake_workers(engine, settings)
@@ -274,7 +279,8 @@ class Tick:
             self._summary.duration_seconds = round(monotonic() - self._began_at, 3)
             record_tick(connection, self._summary, self._started_at, kind)
         if kind is TickKind.TICK:
-            clean_up(self._engine, ends_at=self._ends_at, is_stopping=self._is_stopping)
+            retention = self._limits.retention
+            clean_up(self._engine, retention, ends_at=self._ends_at, is_stopping=self._is_stopping)
         if self._fault is not None:
             raise self._fault
         return self._summary

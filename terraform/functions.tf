@@ -130,11 +130,13 @@ resource "google_cloudfunctions2_function" "tick" {
     ingress_settings                 = local.functions.tick.ingress
     all_traffic_on_latest_revision   = true
     environment_variables = merge(local.environment["tick"], local.has_workers ? { DELIVER_WORKERS = tostring(var.workers), DELIVER_TOPIC = local.deliver_topic } : {}, {
-      TICK_SERVICE_ACCOUNT = local.emails["scheduler"]
-      TICK_BUDGET_SECONDS  = tostring(var.tick_budget_seconds)
-      DELIVERY_CONCURRENCY = tostring(var.delivery_concurrency)
-      MIGRATE_URL          = google_cloudfunctions2_function.function["migrate"].service_config[0].uri
-      OWN_HOSTS            = join(",", concat(local.own_hosts, [for f in google_cloudfunctions2_function.function : trimprefix(f.service_config[0].uri, "https://")]))
+      TICK_SERVICE_ACCOUNT   = local.emails["scheduler"]
+      TICK_BUDGET_SECONDS    = tostring(var.tick_budget_seconds)
+      DELIVERY_CONCURRENCY   = tostring(var.delivery_concurrency)
+      RETENTION_SUCCESS_DAYS = tostring(var.retention_success_days)
+      RETENTION_DAYS         = tostring(var.retention_days)
+      MIGRATE_URL            = google_cloudfunctions2_function.function["migrate"].service_config[0].uri
+      OWN_HOSTS              = join(",", concat(local.own_hosts, [for f in google_cloudfunctions2_function.function : trimprefix(f.service_config[0].uri, "https://")]))
     })
 
     dynamic "secret_environment_variables" {

@@ -166,6 +166,28 @@ variable "destination_concurrency" {
   }
 }
 
+variable "retention_success_days" {
+  description = "For how many days the logs of runs that succeeded are kept (RETENTION_SUCCESS_DAYS)."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.retention_success_days >= 1 && var.retention_success_days <= 36500 && floor(var.retention_success_days) == var.retention_success_days
+    error_message = "retention_success_days must be a whole number from 1 to 36500."
+  }
+}
+
+variable "retention_days" {
+  description = "For how many days all other logs are kept (RETENTION_DAYS)."
+  type        = number
+  default     = 90
+
+  validation {
+    condition     = var.retention_days >= 1 && var.retention_days <= 36500 && floor(var.retention_days) == var.retention_days
+    error_message = "retention_days must be a whole number from 1 to 36500."
+  }
+}
+
 variable "workers" {
   description = "How many instances a tick may wake at most, by Pub/Sub, when more is due than it can deliver within its budget (DELIVER_WORKERS). 0 makes nothing of it; each may hold 2 database connections."
   type        = number

@@ -40,6 +40,8 @@ SHOWN = {
     "tick_budget_seconds",
     "delivery_concurrency",
     "destination_concurrency",
+    "retention_success_days",
+    "retention_days",
     "log_level",
     "log_file",
     "google_cloud_project",

@@ -124,6 +124,8 @@ run "defaults" {
       TICK_BUDGET_SECONDS     = "50"
       DELIVERY_CONCURRENCY    = "256"
       DESTINATION_CONCURRENCY = "64"
+      RETENTION_SUCCESS_DAYS  = "30"
+      RETENTION_DAYS          = "90"
       MIGRATE_URL             = "https://migrate.example.com"
       OWN_HOSTS = join(",", [
         "insignia-api-123456789012.europe-west1.run.app", "insignia-migrate-123456789012.europe-west1.run.app",

@@ -24,6 +24,8 @@ run "every_variable_refuses" {
     tick_budget_seconds     = 120
     delivery_concurrency    = 0
     destination_concurrency = 0
+    retention_success_days  = 0
+    retention_days          = 36501
     workers                 = -1
     egress_allow            = ["10.1.2.3/8"]
     cors_origins            = ["https://app.example.com/path"]
@@ -50,6 +52,8 @@ run "every_variable_refuses" {
     var.tick_budget_seconds,
     var.delivery_concurrency,
     var.destination_concurrency,
+    var.retention_success_days,
+    var.retention_days,
     var.workers,
     var.egress_allow,
     var.cors_origins,

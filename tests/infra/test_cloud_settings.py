@@ -45,6 +45,8 @@ TUNING = {
     "TICK_BUDGET_SECONDS": "tick_budget_seconds",
     "DELIVERY_CONCURRENCY": "delivery_concurrency",
     "DESTINATION_CONCURRENCY": "destination_concurrency",
+    "RETENTION_SUCCESS_DAYS": "retention_success_days",
+    "RETENTION_DAYS": "retention_days",
     "LOG_LEVEL": "log_level",
     "DELIVER_WORKERS": "workers",
 }

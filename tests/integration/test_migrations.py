@@ -29,6 +29,17 @@ def test_autogenerate_finds_no_difference_after_an_upgrade(engine: Engine) -> No
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
+def test_tables_are_vacuumed_as_they_are_declared(engine: Engine) -> None:
+    """Autogenerate does not look at it."""
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT relname, reloptions FROM pg_class WHERE relkind = 'r'")).all()
+    options = {name: set(options or ()) for name, options in found}
+    for table in metadata.sorted_tables:
+        declared = table.dialect_options["postgresql"]["with"] or {}
+        assert options[table.name] == {f"{name}={value}" for name, value in declared.items()}, table.name
+    assert "autovacuum_vacuum_scale_factor=0.01" in options["task_state"]
+
+
 def test_an_upgrade_of_a_current_schema_changes_nothing(database_url: str) -> None:
     assert upgrade(database_url) == upgrade(database_url) == SCHEMA_REVISION
 

@@ -124,6 +124,12 @@ def test_the_database_is_a_url_or_made_of_parts(environment: dict[str, str], url
             "DELIVERY_CONCURRENCY is '0'; expected a whole number from 1 to 10000.",
         ),
         ("LOCAL_TICK", "maybe", "LOCAL_TICK is 'maybe'; expected one of on, off."),
+        ("RETENTION_DAYS", "0", "RETENTION_DAYS is '0'; expected a whole number from 1 to 36500."),
+        (
+            "RETENTION_SUCCESS_DAYS",
+            "30d",
+            "RETENTION_SUCCESS_DAYS is '30d'; expected a whole number from 1 to 36500.",
+        ),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL is 'LOUD'; expected one of DEBUG, INFO, WARNING, ERROR, CRITICAL."),
         ("DATABASE_URL", "mysql://h/d", "DATABASE_URL starts with 'mysql'; expected postgresql://"),
         ("DATABASE_URL", "postgresql://h:x/d", "DATABASE_URL cannot be read (Port could not be cast"),
