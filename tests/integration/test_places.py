@@ -382,7 +382,7 @@ def test_a_result_that_stays_unsettled_is_a_503_and_an_unknown_attempt_later(ins
         with Receiver(hold) as receiver:
             task = insignia.create_due(receiver.url, timeout_seconds=1)
             with pytest.raises(Unavailable, match="could not be recorded"):
-                insignia.tick(budget_seconds=3.2)
+                insignia.tick(budget_seconds=4)
             holder.rollback()
     row = insignia.execute("SELECT started, succeeded, unsettled FROM ticks").one()
     assert tuple(row) == (1, 0, 1)
