@@ -1,11 +1,22 @@
 """One page of a long list: by position or by cursor, and never more than 16 MiB of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, Text, cast, func, literal, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    Text,
+    cast,
+    func,
+    literal,
+    select,
+    tuple_,
+)
 
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 OWN_COLUMNS = {"size", "bytes", "place", "count"}
@@ -44,6 +55,26 @@ class Listing(Generic[Item]):
     next: Position | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed(Generic[Item]):
+    """What there is a list of.
+
+    `rows` are all of it, whole, from `source`; of the tables of that, `counted` has the fewest bytes. `size`
+    estimates the bytes of a row in an answer.
+    """
+
+    rows: Select[Any]
+    source: FromClause
+    counted: FromClause
+    size: ColumnElement[int]
+    item_of: Callable[[Mapping[Any, Any]], Item]
+
+    def narrowed(self, statement: Select[Any]) -> Select[Any]:
+        """The statement, over those tables only whose columns it names: an index may be all that is read then."""
+        named = len(statement.get_final_froms())
+        return statement if named == 1 else statement.select_from(self.source if named else self.counted)
+
+
 def json_bytes(text: ColumnElement[Any]) -> ColumnElement[int]:
     """The bytes of a text in an answer, where a control character takes six."""
     return func.octet_length(cast(func.to_json(text), Text))
@@ -51,34 +82,42 @@ def json_bytes(text: ColumnElement[Any]) -> ColumnElement[int]:
 
 def read_page(
     connection: Connection,
-    statement: Select[Any],
+    listed: Listed[Item],
+    conditions: Sequence[ColumnElement[bool]],
     page: Page,
     *,
     order: ColumnElement[Any],
     identity: ColumnElement[UUID],
     is_descending: bool,
-    size: ColumnElement[int],
-    item_of: Callable[[Mapping[Any, Any]], Item],
 ) -> Listing[Item]:
-    """The page of `statement`'s rows in the order of `order`, one of its columns, and `identity`, equal to its `id`.
+    """The page of the rows that meet `conditions`, in the order of `order`, one of their columns, and `identity`,
+    equal to their `id`.
 
-    `size` estimates the bytes of a row in an answer: a page ends early, after at least one row, where their sum
-    would exceed 16 MiB.
+    A page ends early, after at least one row, where the sum of their sizes would exceed 16 MiB.
     """
-    total = None
-    if not page.is_by_cursor:
-        counted = statement.with_only_columns(func.count(), maintain_column_froms=True)
-        total = connection.execute(counted).scalar_one()
-    if page.after is not None:
-        here = tuple_(order, identity)
-        there = tuple_(literal(page.after.value, order.type), literal(page.after.id, identity.type))
-        statement = statement.where(here < there if is_descending else here > there)
     ordering = [column.desc() if is_descending else column for column in (order, identity)]
+    total, after = None, page.after
+    if not page.is_by_cursor:
+        count = listed.narrowed(select(func.count()).where(*conditions))
+        total = connection.execute(count).scalar_one()
+        if page.skip:
+            skipped = listed.narrowed(select(order, identity).where(*conditions)).order_by(*ordering)
+            last = connection.execute(skipped.offset(page.skip - 1).limit(1)).one_or_none()
+            if last is None:
+                return Listing(items=[], total=total, next=None)
+            after = Position(*last)
+    statement = listed.rows.where(*conditions)
+    if after is not None:
+        here = tuple_(order, identity)
+        there = tuple_(literal(after.value, order.type), literal(after.id, identity.type))
+        statement = statement.where(here < there if is_descending else here > there)
     # one more than asked for shows whether there is a next page
-    rows = (
-        statement.add_columns(size.label("size")).order_by(*ordering).offset(page.skip).limit(page.limit + 1)
+    found = (
+        statement.add_columns(listed.size.label("size"))
+        .order_by(*ordering)
+        .limit(page.limit + 1)
+        .subquery("found")
     )
-    found = rows.subquery("found")
     places = [column.desc() if is_descending else column for column in (found.c[order.name], found.c["id"])]
     sums = select(
         found,
@@ -94,7 +133,7 @@ def read_page(
     items, following = [], None
     for row in connection.execute(fitting).mappings():
         values = {name: value for name, value in row.items() if name not in OWN_COLUMNS}
-        items.append(item_of(values))
+        items.append(listed.item_of(values))
         is_last_of_all = row["count"] == len(items)
         following = None if is_last_of_all else Position(row[order.name], row["id"])
     return Listing(items=items, total=total, next=following)

@@ -11,18 +11,23 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Text,
+    Uuid,
+    all_,
     case,
     cast,
     delete,
     exists,
     func,
     insert,
+    literal,
     select,
     text,
     update,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from db.paging import Listing, Page, json_bytes, read_page
+from db.engine import uuid_array
+from db.paging import Listed, Listing, Page, json_bytes, read_page
 from db.tables import deleted_tasks, task_logs, tasks
 from db.tasks import no_such_task
 from domain.errors import Conflict, InvalidInput, NotFound
@@ -138,7 +143,9 @@ def list_task_logs(
     connection: Connection, wanted: TaskLogFilter, order: TaskLogOrder, page: Page
 ) -> Listing[TaskLog]:
     """One page of the logs that match."""
-    conditions: list[ColumnElement[bool]] = [IS_VISIBLE]
+    conditions: list[ColumnElement[bool]] = []
+    if hidden := connection.execute(select(deleted_tasks.c.task_id)).scalars().all():
+        conditions.append(task_logs.c.task_id != all_(cast(literal(uuid_array(hidden)), ARRAY(Uuid))))
     if wanted.task_id is not None:
         conditions.append(task_logs.c.task_id == wanted.task_id)
     if wanted.status is not None:
@@ -149,15 +156,17 @@ def list_task_logs(
         conditions.append(task_logs.c.created_at >= wanted.since)
     if wanted.until is not None:
         conditions.append(task_logs.c.created_at < wanted.until)
+    listed = Listed(
+        rows=SELECT_TASK_LOG, source=task_logs, counted=task_logs, size=TASK_LOG_BYTES, item_of=task_log_of
+    )
     return read_page(
         connection,
-        SELECT_TASK_LOG.where(*conditions),
+        listed,
+        conditions,
         page,
         order=task_logs.c.created_at,
         identity=task_logs.c.id,
         is_descending=order is TaskLogOrder.NEWEST,
-        size=TASK_LOG_BYTES,
-        item_of=task_log_of,
     )
 
 

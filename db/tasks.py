@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Text, cast, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Text, cast, delete, func, insert, select, update
 
 from db.cancellation import cancel_due_slots, cancel_waiting_runs
-from db.paging import Listing, Page, json_bytes, read_page
+from db.paging import Listed, Listing, Page, json_bytes, read_page
 from db.tables import deleted_tasks, task_logs, task_state, tasks
 from domain.errors import InvalidInput, InvalidSchedule, NotFound, PreconditionFailed
 from domain.retry import RetryOn
@@ -109,7 +109,7 @@ def get_task(connection: Connection, task_id: UUID) -> Task:
 
 def list_tasks(connection: Connection, wanted: TaskFilter, order: TaskOrder, page: Page) -> Listing[Task]:
     """One page of the tasks that match; in the order of next_run_at only those that have one."""
-    conditions = []
+    conditions: list[ColumnElement[bool]] = []
     if wanted.status is not None:
         conditions.append(task_state.c.status == wanted.status)
     if wanted.search:
@@ -126,15 +126,15 @@ def list_tasks(connection: Connection, wanted: TaskFilter, order: TaskOrder, pag
     column, identity = ORDERED_BY[order.removeprefix("-")]
     if column is task_state.c.next_run_at:
         conditions += [column.is_not(None), task_state.c.status == TaskStatus.ACTIVE]
+    listed = Listed(rows=SELECT_TASK, source=JOINED, counted=task_state, size=TASK_BYTES, item_of=task_of)
     return read_page(
         connection,
-        SELECT_TASK.where(*conditions),
+        listed,
+        conditions,
         page,
         order=column,
         identity=identity,
         is_descending=order.startswith("-"),
-        size=TASK_BYTES,
-        item_of=task_of,
     )
 
 

@@ -71,6 +71,18 @@ def test_a_page_by_skip_can_be_continued_by_cursor_and_links_to_the_next(api: Ap
     assert "Link" not in following.headers
 
 
+@pytest.mark.parametrize("order_by", ["created_at", "-created_at", "name", "next_run_at"])
+def test_pages_by_skip_are_cut_out_of_the_whole_list(api: Api, order_by: str) -> None:
+    for n in range(5):
+        api.create(name=f"Task {n % 2}", tags=["a"])
+    query = {"order_by": order_by, "tag": "a", "status": "active"}
+    whole = api.get("/tasks/", **query)["tasks"]
+    for skip in range(7):
+        page = api.get("/tasks/", skip=skip, limit=2, **query)
+        assert (page["total"], page["skip"], page["tasks"]) == (5, skip, whole[skip : skip + 2])
+        assert (page["next_page_token"] is None) == (skip > 2)
+
+
 @pytest.mark.parametrize(
     ("order_by", "expected"),
     [
