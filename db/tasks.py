@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import ColumnElement, Connection, Text, cast, delete, func, insert, select, update
 
 from db.cancellation import cancel_due_slots, cancel_waiting_runs
+from db.deleted_tasks import delete_logs
 from db.paging import Listed, Listing, Page, json_bytes, read_page
-from db.tables import deleted_tasks, task_logs, task_state, tasks
+from db.tables import task_logs, task_state, tasks
 from domain.errors import InvalidInput, InvalidSchedule, NotFound, PreconditionFailed
 from domain.retry import RetryOn
 from domain.slots import Timing, next_slot
@@ -25,8 +26,6 @@ from domain.task import (
     is_same,
 )
 from domain.webhook_url import parse_webhook_url
-
-LOGS_DELETED_AT_ONCE = 1_000
 
 JOINED = tasks.join(task_state, task_state.c.task_id == tasks.c.id)
 SELECT_TASK = select(
@@ -201,10 +200,7 @@ def delete_task(connection: Connection, task_id: UUID, revisions: Collection[int
     """
     lock_state(connection, task_id, revisions)
     connection.execute(delete(tasks).where(tasks.c.id == task_id))
-    some = select(task_logs.c.id).where(task_logs.c.task_id == task_id).limit(LOGS_DELETED_AT_ONCE)
-    deleted = connection.execute(delete(task_logs).where(task_logs.c.id.in_(some))).rowcount
-    if deleted == LOGS_DELETED_AT_ONCE:
-        connection.execute(insert(deleted_tasks).values(task_id=task_id))
+    delete_logs(connection, task_id)
 
 
 def lock_state(connection: Connection, task_id: UUID, revisions: Collection[int] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Statements on ticks: their summaries, and what they clean up."""
+"""Statements on the summaries of ticks."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -10,21 +10,6 @@ from db.tables import ticks
 from domain.summary import TickKind, TickSummary
 
 DELETE_OLD_TICKS = text("DELETE FROM ticks WHERE started_at < statement_timestamp() - interval '7 days'")
-
-DELETE_SOME_LOGS_OF_DELETED_TASKS = text("""
-WITH batch AS MATERIALIZED (
-    SELECT l.id FROM task_logs l JOIN deleted_tasks USING (task_id) LIMIT :limit
-), deleted AS (
-    DELETE FROM task_logs USING batch WHERE task_logs.id = batch.id
-)
-SELECT count(*) FROM batch
-""")
-
-FORGET_DELETED_TASKS = text("""
-DELETE FROM deleted_tasks WHERE NOT EXISTS (
-    SELECT FROM task_logs WHERE task_logs.task_id = deleted_tasks.task_id
-)
-""")
 
 READ_TIMINGS = text("""
 WITH since AS (SELECT statement_timestamp() - make_interval(hours => :hours) AS at)
@@ -89,11 +74,3 @@ def read_last_ticks(connection: Connection, limit: int) -> Sequence[RecordedTick
         )
         for row in rows
     ]
-
-
-def delete_logs_of_deleted_tasks(connection: Connection, limit: int) -> bool:
-    """Remove at most `limit` logs of deleted tasks; True when there may be more."""
-    removed = connection.execute(DELETE_SOME_LOGS_OF_DELETED_TASKS, {"limit": limit}).scalar_one()
-    if removed < limit:
-        connection.execute(FORGET_DELETED_TASKS)
-    return bool(removed == limit)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 
+from db.deleted_tasks import delete_logs_of_deleted_tasks
 from db.engine import Connection, Engine, transaction
 from db.idempotency import forget_expired_keys
 from db.retention import remove_expired_logs
-from db.ticks import delete_logs_of_deleted_tasks
 from domain.retention import Retention
 from functions.transfer import monotonic
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Table, text
 
 from db.engine import Connection, Engine, make_engine, transaction
 from db.migrations import upgrade
+from db.tables import task_logs, task_state, tasks
 from db.task_logs import create_task_log
 from db.tasks import create_task
 from domain.run import RunStatus
@@ -16,34 +17,55 @@ from domain.task import TaskDefinition, TaskStatus
 
 AT_ONCE = 100_000
 
-COPY_TASKS = """
-INSERT INTO tasks SELECT copy.* FROM tasks one, generate_series(CAST(:first AS int), :last) n,
-    jsonb_populate_record(one, jsonb_build_object(
-        'id', md5('task' || n)::uuid, 'name', 'Reminder ' || md5(n::text),
-        'created_at', one.created_at - n * interval '1 s',
-        'webhook_url', 'https://host-' || mod(n, 200) || '.example.com/hooks/' || n
-    )) copy
-WHERE one.id = :task_id
-"""
-COPY_STATES = """
-INSERT INTO task_state SELECT copy.* FROM task_state one, generate_series(CAST(:first AS int), :last) n,
-    jsonb_populate_record(one, jsonb_build_object(
-        'task_id', md5('task' || n)::uuid, 'destination', 'https://host-' || mod(n, 200) || '.example.com',
-        'next_run_at', one.next_run_at + n * interval '1 ms'
-    )) copy
-WHERE one.task_id = :task_id
-"""
-COPY_LOGS = """
-INSERT INTO task_logs SELECT copy.* FROM task_logs one, generate_series(CAST(:first AS int), :last) n,
-    LATERAL (SELECT one.created_at - n * CAST(:apart AS float) * interval '1 s' AS began_at) times,
-    jsonb_populate_record(one, jsonb_build_object(
-        'id', md5('log' || n)::uuid, 'source', 'schedule', 'revision', 1, 'duration_ms', mod(n, 900),
-        'task_id',
-        CASE WHEN mod(n, 10) > 0 THEN md5('task' || 1 + mod(n, CAST(:tasks AS int)))::uuid ELSE one.task_id END,
-        'scheduled_for', began_at, 'execution_time', began_at, 'finished_at', began_at, 'created_at', began_at
-    )) copy
-WHERE one.id = :log_id
-"""
+
+def copies(table: Table, identity: str, changes: Mapping[str, str]) -> str:
+    """A statement that copies the row `one` of a table for each number `n`, but for `changes`."""
+    names = [column.name for column in table.columns]
+    values = [changes.get(name, f"one.{name}") for name in names]
+    return f"""
+        INSERT INTO {table.name} ({", ".join(names)}) SELECT {", ".join(values)}
+        FROM {table.name} one, generate_series(CAST(:first AS int), CAST(:last AS int)) n WHERE {identity}
+    """  # noqa: S608
+
+
+HOST = "'https://host-' || mod(n, 200) || '.example.com'"
+IS_INACTIVE = "mod(n, 1000) = 999"
+COPY_TASKS = copies(
+    tasks,
+    "one.id = :task_id",
+    {
+        "id": "md5('task' || n)::uuid",
+        "name": "'Reminder ' || md5(n::text)",
+        "tags": "ARRAY['often', 'team-' || mod(n, 1000)]",
+        "created_at": "one.created_at - n * interval '1 s'",
+        "webhook_url": f"{HOST} || '/hooks/' || n",
+    },
+)
+COPY_STATES = copies(
+    task_state,
+    "one.task_id = :task_id",
+    {
+        "task_id": "md5('task' || n)::uuid",
+        "destination": HOST,
+        "status": f"CASE WHEN {IS_INACTIVE} THEN 'inactive' ELSE 'active' END",
+        "next_run_at": f"CASE WHEN NOT {IS_INACTIVE} THEN one.next_run_at + n * interval '1 ms' END",
+    },
+)
+BEGAN_AT = "one.created_at - n * CAST(:apart AS float) * interval '1 s'"
+COPY_LOGS = copies(
+    task_logs,
+    "one.id = :log_id",
+    {
+        "id": "md5('log' || n)::uuid",
+        "task_id": "CASE WHEN mod(n, 10) > 0 THEN md5('task' || 1 + mod(n, CAST(:tasks AS int)))::uuid"
+        " ELSE one.task_id END",
+        "source": "'schedule'",
+        "status": "CASE WHEN mod(n, 100) IN (50, 99) THEN 'failed' ELSE 'success' END",
+        "revision": "1",
+        "duration_ms": "mod(n, 900)",
+        **dict.fromkeys(("scheduled_for", "execution_time", "finished_at", "created_at"), BEGAN_AT),
+    },
+)
 DAYS_OF_LOGS = 30
 
 
@@ -57,7 +79,11 @@ class Filled:
 
 
 def fill(url: str, *, tasks: int, logs: int) -> Filled:
-    """Make the tables and the rows; none of the tasks is due for a year."""
+    """Make the tables and the rows; none of the tasks is due for months.
+
+    Two in a hundred logs are of failures, one in a thousand tasks is inactive; each has two tags, one of which all
+    have, and a thousandth of them the other.
+    """
     upgrade(url)
     engine = make_engine(url, pool_size=1, socket_timeout_seconds=600)
     with transaction(engine) as connection:
