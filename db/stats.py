@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from db.deleted_tasks import read_deleted_tasks
+from db.engine import uuid_array
+
 SINCE = """
 date_trunc('hour', statement_timestamp()) - make_interval(hours => :hours - 1)"""
 
-VISIBLE_LOGS = f"""
-    FROM task_logs
-    WHERE created_at >= {SINCE} AND task_id <> ALL (ARRAY (SELECT task_id FROM deleted_tasks))"""
-"""Of deleted tasks there are few at a time: as an array they cost a scan less than as a join."""
+VISIBLE = "task_id <> ALL (CAST(:hidden AS uuid[]))"
+"""Without deleted tasks, as nearly always, it is left out: their ids are all that is not in the indexes."""
 
 MEASURED_RUNS = 100_000
 """Percentiles are those of the newest runs, so many at most: to sort a million takes seconds."""
@@ -28,40 +30,71 @@ TASK_LOGS = f"""
 COUNTED_LOGS = 100_000
 """Of one task: a month of one run a minute is less than half of it."""
 
-READ_HOURS = """
+HOURS = f"""
+generate_series({SINCE}, statement_timestamp(), interval '1 hour') AS hour(start)"""
+
+READ_HOURS_OF_TASK = text(f"""
 SELECT start,
     coalesce(success, 0) AS success,
     coalesce(failed, 0) AS failed,
     coalesce(missed, 0) AS missed,
     coalesce(skipped, 0) AS skipped,
     coalesce(cancelled, 0) AS cancelled
-FROM generate_series({since}, statement_timestamp(), interval '1 hour') AS hour(start) LEFT JOIN (
+FROM {HOURS} LEFT JOIN (
     SELECT date_trunc('hour', created_at) AS start,
         count(*) FILTER (WHERE status = 'success') AS success,
         count(*) FILTER (WHERE status = 'failed') AS failed,
         sum(missed_count) FILTER (WHERE status = 'missed') AS missed,
         count(*) FILTER (WHERE status = 'skipped') AS skipped,
         sum(coalesce(missed_count, 1)) FILTER (WHERE status = 'cancelled') AS cancelled
-    {logs}
+    {TASK_LOGS}
     GROUP BY 1
 ) counted USING (start)
 ORDER BY start
-"""
-READ_HOURS_OF_ALL = text(READ_HOURS.format(since=SINCE, logs=VISIBLE_LOGS))
-READ_HOURS_OF_TASK = text(READ_HOURS.format(since=SINCE, logs=TASK_LOGS))
+""")
 
-READ_PERCENTILES = text(f"""
+OF_HOUR = """
+    FROM task_logs WHERE created_at >= start AND created_at < start + interval '1 hour' AND {visible}"""
+
+READ_HOURS = f"""
+SELECT start,
+    all_logs.count - failed.count - skipped.count - missed.count - cancelled.count - coalesce(under_way.count, 0)
+        AS success,
+    failed.count AS failed,
+    missed.slots AS missed,
+    skipped.count AS skipped,
+    cancelled.slots AS cancelled
+FROM {HOURS}
+CROSS JOIN LATERAL (SELECT count(*) {OF_HOUR}) all_logs
+CROSS JOIN LATERAL (SELECT count(*) {OF_HOUR} AND status = 'failed') failed
+CROSS JOIN LATERAL (SELECT count(*) {OF_HOUR} AND status = 'skipped') skipped
+CROSS JOIN LATERAL (
+    SELECT count(*), coalesce(sum(missed_count), 0) AS slots {OF_HOUR} AND status = 'missed'
+) missed
+CROSS JOIN LATERAL (
+    SELECT count(*), coalesce(sum(coalesce(missed_count, 1)), 0) AS slots {OF_HOUR} AND status = 'cancelled'
+) cancelled
+LEFT JOIN (
+    SELECT date_trunc('hour', created_at) AS start, count(*) FROM task_logs
+    WHERE status IN ('running', 'retrying') AND {{visible}} GROUP BY 1
+) under_way USING (start)
+ORDER BY start
+"""
+"""Successes are what is left of all: each number comes from an index alone, where one pass over the logs would read
+all of each (at 10,000,000 in 30 days, five times as long)."""
+
+READ_PERCENTILES = """
 SELECT
     percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY duration_ms),
     percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (
         ORDER BY (extract(epoch FROM execution_time - scheduled_for) * 1000)::int8
     ) FILTER (WHERE source = 'schedule')
 FROM (
-    SELECT source, duration_ms, execution_time, scheduled_for
-    {VISIBLE_LOGS} AND status IN ('success', 'failed')
+    SELECT source, duration_ms, execution_time, scheduled_for FROM task_logs
+    WHERE created_at >= {since} AND {visible} AND status IN ('success', 'failed')
     ORDER BY created_at DESC LIMIT :measured_runs
 ) newest
-""")
+"""
 
 COUNT_TASKS = text("""
 SELECT
@@ -127,9 +160,15 @@ def read_stats(connection: Connection, hours: int) -> Stats:
 
     The cost grows with the logs of these hours, and not with those before them.
     """
-    found = [Hour(**row) for row in connection.execute(READ_HOURS_OF_ALL, {"hours": hours}).mappings()]
+    values: dict[str, Any] = {"hours": hours}
+    if hidden := read_deleted_tasks(connection):
+        values["hidden"] = uuid_array(hidden)
+    visible = VISIBLE if hidden else "true"
+    found = [
+        Hour(**row) for row in connection.execute(text(READ_HOURS.format(visible=visible)), values).mappings()
+    ]
     durations, latenesses = connection.execute(
-        READ_PERCENTILES, {"hours": hours, "measured_runs": MEASURED_RUNS}
+        text(READ_PERCENTILES.format(since=SINCE, visible=visible)), values | {"measured_runs": MEASURED_RUNS}
     ).one()
     return Stats(
         hours=found,

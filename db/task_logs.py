@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from db.deleted_tasks import read_deleted_tasks
 from db.engine import uuid_array
 from db.paging import Listed, Listing, Page, json_bytes, read_page
 from db.tables import deleted_tasks, task_logs, tasks
@@ -144,7 +145,7 @@ def list_task_logs(
 ) -> Listing[TaskLog]:
     """One page of the logs that match."""
     conditions: list[ColumnElement[bool]] = []
-    if hidden := connection.execute(select(deleted_tasks.c.task_id)).scalars().all():
+    if hidden := read_deleted_tasks(connection):
         conditions.append(task_logs.c.task_id != all_(cast(literal(uuid_array(hidden)), ARRAY(Uuid))))
     if wanted.task_id is not None:
         conditions.append(task_logs.c.task_id == wanted.task_id)

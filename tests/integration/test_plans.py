@@ -25,7 +25,7 @@ from db.health import read_work
 from db.manual_runs import begin_run
 from db.paging import Page
 from db.retention import remove_expired_logs
-from db.stats import read_hours_of_task
+from db.stats import read_hours_of_task, read_stats
 from db.task_logs import TaskLogFilter, list_task_logs, read_recent_runs
 from db.tasks import TaskFilter, create_task, delete_task, get_task, list_tasks, update_task
 from domain.retention import Retention
@@ -217,6 +217,12 @@ def test_what_a_total_counts_and_what_is_skipped_is_read_of_one_table_alone(
     many = [step for step in found if step.table in BIG and step.rows > MOST_ROWS]
     assert len(many) == len({step.statement for step in many}) == 2, "the total, and what is skipped"
     assert many[-1].kind == "Index Only Scan" or wanted.since, "what is skipped is passed by in an index"
+
+
+def test_hours_are_counted_in_indexes_alone(filled: Filled) -> None:
+    found = steps(filled.engine, lambda connection: read_stats(connection, 720))
+    of_hours = [step for step in found if "generate_series" in step.statement and step.table in BIG]
+    assert {step.kind for step in of_hours if step.rows > MOST_ROWS} == {"Index Only Scan"}
 
 
 TASK = TaskDefinition(name="One", schedule="0 0 1 1 *", webhook_url="https://example.com", payload={})
