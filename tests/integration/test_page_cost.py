@@ -1,7 +1,9 @@
 """What each page of the dashboard costs beside 10,000 tasks: what travels, and the CPU of the server."""
 
+import html
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import flask
 import pytest
@@ -19,7 +21,8 @@ from tests.conftest import url_of
 
 TASKS, LOGS = 10_000, 20_000
 MOST_BYTES = 100_000
-MOST_CPU_SECONDS = 0.05
+# 50 ms, the goal, on a quiet machine, where the yardstick takes 10.7 ms of CPU. A busy or slow machine stretches both.
+MOST_YARDSTICKS = 4.7
 TIMES = 5
 PATHS = [route.path for route in main._pages if route.method == "GET" and "{name}" not in route.path]
 
@@ -67,11 +70,21 @@ def test_a_page_is_small_and_cheap_however_many_tasks_there_are(places: dict[str
     assert answer.status_code == (303 if path == "/" else 200)
     parts = [answer, *(get(f"/ui/assets/{name}") for name in ASSETS)]
     assert sum(len(part.get_data()) for part in parts) < MOST_BYTES
-    assert min(cpu_seconds(path.format(**places)) for _ in range(TIMES)) < MOST_CPU_SECONDS
+    taken = [(cpu_seconds(lambda: get(path.format(**places))), cpu_seconds(yardstick)) for _ in range(TIMES)]
+    of_page, of_yardstick = map(min, zip(*taken, strict=True))
+    assert of_page / of_yardstick < MOST_YARDSTICKS
 
 
-def cpu_seconds(path: str) -> float:
+def cpu_seconds(work: Callable[[], object]) -> float:
     """Of this thread, which other programs do not count into; what still disturbs it only adds: the least counts."""
     began_at = time.thread_time()
-    get(path)
+    work()
     return time.thread_time() - began_at
+
+
+def yardstick() -> None:
+    """Some of what Python does for a page, without a line of ours."""
+    for _ in range(20):
+        json.loads(
+            json.dumps([{"id": number, "name": html.escape(f"task <{number}>")} for number in range(500)])
+        )
