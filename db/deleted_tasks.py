@@ -3,36 +3,19 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, delete, insert, select, text
 
 from db.tables import deleted_tasks
 
 LOGS_DELETED_AT_ONCE = 1_000
 
-SOME_LOGS = """
-    SELECT id FROM task_logs WHERE task_id BETWEEN {task_id} AND {task_id}
-    ORDER BY task_id, created_at DESC, id DESC LIMIT :limit"""
+DELETE_SOME_LOGS = text("""
+DELETE FROM task_logs WHERE id = ANY (ARRAY(
+    SELECT id FROM task_logs WHERE task_id BETWEEN :task_id AND :task_id
+    ORDER BY task_id, created_at DESC, id DESC LIMIT :limit
+))
+""")
 """BETWEEN and the order by task leave only the index of the task's logs, as in db/task_logs.py."""
-
-DELETE_SOME_LOGS = text(f"""
-DELETE FROM task_logs WHERE id = ANY (ARRAY({SOME_LOGS.format(task_id="CAST(:task_id AS uuid)")}))
-""")
-
-DELETE_SOME_LOGS_OF_DELETED_TASKS = text(f"""
-WITH batch AS MATERIALIZED (
-    SELECT l.id FROM deleted_tasks d CROSS JOIN LATERAL ({SOME_LOGS.format(task_id="d.task_id")}) l LIMIT :limit
-), deleted AS (
-    DELETE FROM task_logs WHERE id = ANY (ARRAY(SELECT id FROM batch))
-)
-SELECT count(*) FROM batch
-""")
-
-FORGET_DELETED_TASKS = text("""
-DELETE FROM deleted_tasks d WHERE (
-    SELECT id FROM task_logs WHERE task_id BETWEEN d.task_id AND d.task_id
-    ORDER BY task_id, created_at DESC, id DESC LIMIT 1
-) IS NULL
-""")
 
 
 def read_deleted_tasks(connection: Connection) -> Sequence[UUID]:
@@ -51,8 +34,16 @@ def delete_logs(connection: Connection, task_id: UUID) -> None:
 
 
 def delete_logs_of_deleted_tasks(connection: Connection, limit: int) -> bool:
-    """Remove at most `limit` logs of deleted tasks; True when there may be more."""
-    removed = connection.execute(DELETE_SOME_LOGS_OF_DELETED_TASKS, {"limit": limit}).scalar_one()
+    """Remove at most `limit` logs of one deleted task that no other tick is at; True when there may be more.
+
+    One, and its logs by its id as a value, because the planner knows how many rows one task has, but not how many
+    those of a join have.
+    """
+    one = select(deleted_tasks.c.task_id).limit(1).with_for_update(skip_locked=True)
+    task_id = connection.execute(one).scalar_one_or_none()
+    if task_id is None:
+        return False
+    removed = connection.execute(DELETE_SOME_LOGS, {"task_id": task_id, "limit": limit}).rowcount
     if removed < limit:
-        connection.execute(FORGET_DELETED_TASKS)
-    return bool(removed == limit)
+        connection.execute(delete(deleted_tasks).where(deleted_tasks.c.task_id == task_id))
+    return True

@@ -344,26 +344,6 @@ def test_a_tick_with_a_database_that_is_away_says_so(insignia: Insignia) -> None
         Insignia(make_engine(away, pool_size=0)).tick()
 
 
-def test_the_long_history_of_a_deleted_task_is_hidden_at_once_and_removed_by_ticks(
-    insignia: Insignia,
-) -> None:
-    task = insignia.create("http://127.0.0.1:9/", status=TaskStatus.INACTIVE)
-    insignia.execute(
-        "INSERT INTO task_logs"
-        " (id, task_id, source, status, execution_time, retry_count, attempts, lost_leases, throttles, created_at)"
-        " SELECT gen_random_uuid(), :id, 'api', 'success', clock_timestamp(), 0, '[]', 0, 0, clock_timestamp()"
-        " FROM generate_series(1, 2500)",
-        id=task.id,
-    )
-    with transaction(insignia.engine) as connection:
-        delete_task(connection, task.id)
-    assert insignia.logs() == []
-    assert insignia.execute("SELECT count(*) FROM task_logs").scalar_one() == 1500
-    insignia.tick()
-    assert insignia.execute("SELECT count(*) FROM task_logs").scalar_one() == 0
-    assert insignia.execute("SELECT count(*) FROM deleted_tasks").scalar_one() == 0
-
-
 def test_concurrency_bounds_the_calls_in_flight(insignia: Insignia) -> None:
     with Receiver() as receiver:
         for _ in range(20):
