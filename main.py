@@ -28,6 +28,7 @@ from functions import tasks as _tasks
 from functions import tick as _tick
 from functions.routing import framework_problem, http_function
 from functions.ui import doors as _doors
+from functions.ui import logs as _log_pages
 from functions.ui import overview as _overview
 from functions.ui import run as _run_page
 from functions.ui import system as _system_page
@@ -51,6 +52,7 @@ _pages = [
     *_task_form.pages,
     *_task_page.pages,
     *_run_page.pages,
+    *_log_pages.pages,
     *_system_page.pages,
 ]
 _api = [*documented, *_docs.routes(documented), *_pages]

@@ -73,6 +73,15 @@ class TaskFilter:
     is_deactivated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class NamedTask:
+    """What a log shows of its task."""
+
+    id: UUID
+    name: str
+    timezone: str
+
+
 def create_task(connection: Connection, definition: TaskDefinition, status: TaskStatus) -> Task:
     """Store a task; an active one gets its first slot after now.
 
@@ -104,6 +113,12 @@ def get_task(connection: Connection, task_id: UUID) -> Task:
     if row is None:
         raise no_such_task(task_id)
     return task_of(row)
+
+
+def read_names(connection: Connection, task_ids: Collection[UUID]) -> dict[UUID, NamedTask]:
+    """Those of these tasks that there are."""
+    named = select(tasks.c.id, tasks.c.name, tasks.c.timezone).where(tasks.c.id.in_(task_ids))
+    return {row.id: NamedTask(*row) for row in connection.execute(named)}
 
 
 def list_tasks(connection: Connection, wanted: TaskFilter, order: TaskOrder, page: Page) -> Listing[Task]:

@@ -40,8 +40,9 @@ ASSETS = {
 }
 TASKS = "/ui/tasks"
 RUNS = "/ui/runs"
+LOGS = "/ui/logs"
 SYSTEM = "/ui/system"
-NAVIGATION = {"Overview": HOME, "Tasks": TASKS, "System": SYSTEM}
+NAVIGATION = {"Overview": HOME, "Tasks": TASKS, "Logs": LOGS, "System": SYSTEM}
 """Pages that every page links to."""
 
 NOTICES = {
