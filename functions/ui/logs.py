@@ -1,6 +1,6 @@
 """/ui/logs: the logs of all tasks, filtered by the URL, page by page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -10,23 +10,29 @@ import flask
 from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
-from db.engine import Connection, transaction
+from db.engine import Connection, Engine, transaction
 from db.paging import Listing, Page, Position
 from db.task_logs import TaskLogFilter, list_task_logs
 from db.tasks import NamedTask, TaskFilter, list_tasks, read_names
 from db.ticks import read_clock
 from domain.diagnosis import diagnose
+from domain.errors import InvalidInput
 from domain.run import RunSource, RunStatus, TaskLog, TaskLogOrder
 from domain.task import TaskOrder
 from functions.bootstrap import database, settings
+from functions.browser_files import compressed, guarded
 from functions.fields import Limit, Search, canonical_uuid
 from functions.list_queries import CheckedPageToken, TaskLogQuery, page_of
 from functions.paging import encoded
+from functions.ui.log_file import MOST_EXPORTED, csv_of, file_name
 from functions.ui.pages import LOGS, Pages, View
 
 SHOWN = 50
 CHOICES = 10
 """How many tasks at most may be chosen from when several have a name that is asked for."""
+
+READ_AT_ONCE = 1_000
+"""Of the logs that are exported: they are held whole."""
 
 SPANS = {"1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
 SPAN_NAMES = {"1h": "last hour", "24h": "last 24 hours", "7d": "last 7 days"}
@@ -61,9 +67,10 @@ class LogTable(TaskLogQuery):
     def task_named(self) -> str:
         return (self.task or "").strip()
 
-    def wanted_at(self, now: datetime) -> TaskLogFilter:
+    def wanted_of(self, found: Sequence[NamedTask] | None, now: datetime) -> TaskLogFilter:
+        """Those of the task that was found; of all for None."""
         since = max(filter(None, (self.since, now - SPANS[self.span] if self.span else None)), default=None)
-        return replace(self.wanted(), since=since)
+        return replace(self.wanted(), since=since, task_id=found[0].id if found else None)
 
     def query(self, **changes: Any) -> dict[str, Any]:
         """What a link to the same logs with `changes` says; the newest of them unless it names a page."""
@@ -90,8 +97,7 @@ def logs(view: View, query: LogTable) -> flask.Response:
         shown = None
         names: Mapping[UUID, NamedTask] = {}
         if found is None or len(found) == 1:
-            wanted = query.wanted_at(now)
-            shown = page_of_logs(connection, replace(wanted, task_id=found[0].id) if found else wanted, query)
+            shown = page_of_logs(connection, query.wanted_of(found, now), query)
             names = read_names(connection, {log.task_id for log in shown.logs})
     return view.render(
         "logs.html",
@@ -105,8 +111,40 @@ def logs(view: View, query: LogTable) -> flask.Response:
         source_names=SOURCE_NAMES,
         span_names=SPAN_NAMES,
         choices=CHOICES,
+        most_exported=MOST_EXPORTED,
         kept=settings(),
     )
+
+
+@pages.page("GET", "/ui/logs.csv")
+def export(view: View, query: LogTable) -> flask.Response:
+    """The newest of these logs, or those from `page_token` on, as a file."""
+    engine = database()
+    with transaction(engine) as connection:
+        now = read_clock(connection)
+        found = tasks_meant(connection, query)
+    if found is not None and len(found) != 1:
+        several = "several tasks have" if found else "no task has"
+        raise InvalidInput(f"{several.capitalize()} this name or id; send the task_id of one.")
+    file = csv_of(exported(engine, query.wanted_of(found, now), query))
+    response = flask.Response(file, content_type="text/csv; charset=utf-8; header=present")
+    name = file_name(found[0] if found else None, (query.status, query.source, query.span), now)
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return guarded(view.request, compressed(view.request, response))
+
+
+def exported(engine: Engine, wanted: TaskLogFilter, query: LogTable) -> Iterator[tuple[NamedTask, TaskLog]]:
+    """Some at a time, and no transaction is held meanwhile."""
+    page, left = page_of(query), MOST_EXPORTED
+    while left:
+        page = replace(page, limit=min(left, READ_AT_ONCE))
+        with transaction(engine) as connection:
+            listing = list_task_logs(connection, wanted, query.order_by, page)
+            names = read_names(connection, {log.task_id for log in listing.items})
+        yield from ((names[log.task_id], log) for log in listing.items if log.task_id in names)
+        if listing.next is None:
+            return
+        page, left = replace(page, after=listing.next), left - len(listing.items)
 
 
 def tasks_meant(connection: Connection, query: LogTable) -> Sequence[NamedTask] | None:

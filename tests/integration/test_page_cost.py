@@ -1,5 +1,6 @@
 """What each page of the dashboard costs beside 10,000 tasks: what travels, and the CPU of the server."""
 
+import gzip
 import html
 import json
 import time
@@ -14,6 +15,7 @@ import main
 from db.engine import transaction
 from functions import bootstrap
 from functions.settings import load
+from functions.ui.log_file import COLUMNS
 from functions.ui.pages import ASSETS
 from functions.ui.sessions import COOKIE, sign_in
 from tests.bench.filled import fill
@@ -24,7 +26,8 @@ MOST_BYTES = 100_000
 # 50 ms, the goal, on a quiet machine, where the yardstick takes 10.7 ms of CPU. A busy or slow machine stretches both.
 MOST_YARDSTICKS = 4.7
 TIMES = 5
-PATHS = [route.path for route in main._pages if route.method == "GET" and "{name}" not in route.path]
+FILES = ("{name}", ".csv")
+PATHS = [route.path for route in main._pages if route.method == "GET" and not route.path.endswith(FILES)]
 
 INSERT_TICKS = text("""
 INSERT INTO ticks (
@@ -73,6 +76,13 @@ def test_a_page_is_small_and_cheap_however_many_tasks_there_are(places: dict[str
     taken = [(cpu_seconds(lambda: get(path.format(**places))), cpu_seconds(yardstick)) for _ in range(TIMES)]
     of_page, of_yardstick = map(min, zip(*taken, strict=True))
     assert of_page / of_yardstick < MOST_YARDSTICKS
+
+
+def test_an_exported_file_ends_after_ten_thousand_logs(places: dict[str, str]) -> None:
+    lines = gzip.decompress(get("/ui/logs.csv").get_data()).decode("utf-8-sig").split("\r\n")
+    assert len(lines) == 1 + 10_000 + 1, "the names of the columns, and nothing after the last line"
+    stored_at = [line.split(",")[COLUMNS.index("created_at")] for line in lines[1:-1]]
+    assert stored_at == sorted(stored_at, reverse=True)
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:

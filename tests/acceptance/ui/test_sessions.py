@@ -182,12 +182,21 @@ def test_who_may_only_read_sees_everything_but_secrets_and_changes_nothing(
         reader = Api(server.url, token=None)
         headers = {**OURS, **signed_in(reader, READER)}
         one = f"/ui/tasks/{task['id']}"
-        for path in ("/ui/", "/ui/tasks", one, f"/ui/runs/{log['id']}", "/ui/system"):
+        for path in (
+            "/ui/",
+            "/ui/tasks",
+            one,
+            f"/ui/runs/{log['id']}",
+            "/ui/logs",
+            "/ui/logs.csv",
+            "/ui/system",
+        ):
             page = reader("GET", path, headers=headers)
             assert page.status_code == 200
             assert "Seen" in page.text or path in ("/ui/", "/ui/system")
             assert "secret-" not in page.text
-            assert set(re.findall(r'method="post" action="([^"]*)"', page.text)) == {"/ui/sign-out"}
+            forms = set(re.findall(r'method="post" action="([^"]*)"', page.text))
+            assert forms == (set() if path.endswith(".csv") else {"/ui/sign-out"})
         for path in ("/ui/tasks/new", f"{one}/edit", f"{one}/delete"):
             assert reader("GET", path, headers=headers).status_code == 403
         for path in (
