@@ -63,7 +63,9 @@ READ_BACKLOG = text("""
 SELECT slots.count + (
     SELECT count(*) FROM task_logs
     WHERE status IN ('running', 'retrying') AND available_at <= statement_timestamp()
-), coalesce(extract(epoch FROM statement_timestamp() - slots.oldest)::float8, 0)
+), coalesce(extract(epoch FROM statement_timestamp() - slots.oldest)::float8, 0), EXISTS (
+    SELECT FROM notifications WHERE available_at <= statement_timestamp()
+)
 FROM (
     SELECT count(*), min(next_run_at) AS oldest FROM task_state
     WHERE status = 'active' AND next_run_at <= statement_timestamp()
@@ -95,10 +97,11 @@ SELECT avg(duration_ms)::float8 / 1000 FROM (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What is due: slots and waiting runs; `lag_seconds` is the age of the oldest due slot."""
+    """What is due: slots and waiting runs, notifications; `lag_seconds` is the age of the oldest due slot."""
 
     due: int
     lag_seconds: float
+    are_notifications_due: bool
 
 
 def sweep(connection: Connection) -> tuple[int, int]:
@@ -118,8 +121,8 @@ def complete_tasks(connection: Connection) -> None:
 
 
 def read_backlog(connection: Connection) -> Backlog:
-    due, lag_seconds = connection.execute(READ_BACKLOG).one()
-    return Backlog(due=due, lag_seconds=lag_seconds)
+    due, lag_seconds, are_notifications_due = connection.execute(READ_BACKLOG).one()
+    return Backlog(due=due, lag_seconds=lag_seconds, are_notifications_due=are_notifications_due)
 
 
 def seconds_until_next(connection: Connection, seconds_left: float) -> tuple[float, float]:

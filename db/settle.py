@@ -22,6 +22,7 @@ from db.cancellation import cancel_due_slots, cancel_waiting_runs
 from db.claiming import read_definitions, timing_of
 from db.driver import kept
 from db.engine import sqlstate, unavailable_reason
+from domain.notification import Change, ChangeKind, change_of_run
 from domain.run import Decision
 
 log = logging.getLogger(__name__)
@@ -39,14 +40,15 @@ SETTLE = kept(
     "WITH"
     + RESULT
     + """, task AS MATERIALIZED (
-    SELECT task_id, status, revision, next_run_at, consecutive_failures FROM task_state
+    SELECT task_id, status, revision, next_run_at, consecutive_failures, last_status FROM task_state
     WHERE task_id = ANY (ARRAY(SELECT task_id FROM result))
     FOR UPDATE SKIP LOCKED
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), run AS MATERIALIZED (
     SELECT result.*, task.status = 'active' AS is_active, task.status = 'active' OR l.source = 'manual' AS may_run,
-        task.revision AS task_revision, task.next_run_at AS slot, task.consecutive_failures, clock.now
+        task.revision AS task_revision, task.next_run_at AS slot, task.consecutive_failures, task.last_status,
+        clock.now
     FROM result JOIN task ON task.task_id = result.task_id, clock, LATERAL (
         SELECT source FROM task_logs
         WHERE id = result.run_id AND task_id = result.task_id AND status = 'running' AND lease_id = result.lease_id
@@ -74,11 +76,12 @@ SETTLE = kept(
             'message', attempt_message, 'duration_ms', next.duration_ms, 'retry_at', retry_at)))
     FROM next WHERE l.id = next.run_id
     RETURNING l.id, l.task_id, l.source, l.status, l.execution_time, position, reason, deactivate_after, now, slot,
-        task_revision, is_active, consecutive_failures,
+        task_revision, is_active, consecutive_failures, last_status,
         counts AND l.revision = task_revision AS counts, is_gone AND l.revision = task_revision AS is_gone
 ), since_success AS (
     SELECT *, position > coalesce(max(position) FILTER (WHERE status = 'success') OVER (PARTITION BY task_id), -1)
-        AS is_after_success
+        AS is_after_success,
+        lag(status, 1, last_status) OVER (PARTITION BY task_id ORDER BY position) AS status_before
     FROM settled WHERE status IN ('success', 'failed') AND source = 'schedule'
 ), folded AS (
     SELECT task_id, task_revision AS revision, slot, now, is_active,
@@ -88,7 +91,8 @@ SETTLE = kept(
         CASE WHEN bool_or(status = 'success') THEN 0 ELSE consecutive_failures END AS failures_before,
         (array_agg(status ORDER BY position DESC))[1] AS last_status,
         (array_agg(execution_time ORDER BY position DESC))[1] AS last_run_at,
-        (array_agg(reason ORDER BY is_gone DESC, position DESC) FILTER (WHERE status = 'failed'))[1] AS reason
+        (array_agg(reason ORDER BY is_gone DESC, position DESC) FILTER (WHERE status = 'failed'))[1] AS reason,
+        (array_agg(id ORDER BY is_gone DESC, position DESC) FILTER (WHERE status = 'failed'))[1] AS failed_run_id
     FROM since_success
     GROUP BY task_id, task_revision, slot, now, is_active, consecutive_failures
 ), kept AS (
@@ -116,8 +120,11 @@ SETTLE = kept(
 SELECT
     (SELECT coalesce(json_object_agg(id, status), '{}') FROM settled),
     (SELECT coalesce(json_agg(json_build_object(
-        'task_id', task_id, 'slot', slot, 'revision', revision, 'now', now, 'deactivates', deactivates)), '[]')
-     FROM kept WHERE deactivates OR slot IS NULL)
+        'task_id', task_id, 'slot', slot, 'revision', revision, 'now', now, 'deactivates', deactivates,
+        'run_id', failed_run_id)), '[]')
+     FROM kept WHERE deactivates OR slot IS NULL),
+    (SELECT coalesce(json_agg(json_build_object('run_id', id, 'status', status, 'now', now)), '[]')
+     FROM since_success WHERE (status = 'failed') <> (status_before IS NOT DISTINCT FROM 'failed'))
 """
 )
 
@@ -189,11 +196,15 @@ class Disposal(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Settlement:
-    """The disposal of each run; tasks deactivated; waiting runs and due slots cancelled with them."""
+    """The disposal of each run; tasks deactivated; waiting runs and due slots cancelled with them.
+
+    `changes` are what may have to be told of the tasks: streaks of failures that began or ended, deactivations.
+    """
 
     disposals: dict[UUID, Disposal]
     deactivated: set[UUID] = field(default_factory=set)
     cancelled: int = 0
+    changes: list[Change] = field(default_factory=list)
 
 
 def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
@@ -217,18 +228,21 @@ def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
         settlement.disposals |= one.disposals
         settlement.deactivated |= one.deactivated
         settlement.cancelled += one.cancelled
+        settlement.changes += one.changes
     return settlement
 
 
 def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
     rows = [result_row(position, decision) for position, decision in enumerate(decisions)]
     # In ASCII: what cannot be encoded has to be refused by the database, not by the driver, which breaks at it.
-    settled, changed = connection.execute(SETTLE, {"results": json.dumps(rows)}).one()
+    settled, changed, turned = connection.execute(SETTLE, {"results": json.dumps(rows)}).one()
     settlement = Settlement(disposals={UUID(run_id): Disposal(status) for run_id, status in settled.items()})
     deactivated = [task for task in changed if task["deactivates"]]
     if deactivated:
         settlement.deactivated = {UUID(task["task_id"]) for task in deactivated}
         settlement.cancelled = cancel_with_deactivation(connection, deactivated)
+    if turned or deactivated:
+        settlement.changes = changes_of(decisions, turned, deactivated)
     if len(deactivated) < len(changed):
         complete_tasks(connection)
     if len(settlement.disposals) < len(rows):
@@ -240,6 +254,22 @@ def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settl
                 planned[run_id] if disposal == "repeated" else disposal
             )
     return settlement
+
+
+def changes_of(
+    decisions: Sequence[Decision],
+    turned: Sequence[Mapping[str, Any]],
+    deactivated: Sequence[Mapping[str, Any]],
+) -> list[Change]:
+    """What is told of runs that `turned` from success to failure or back, and of tasks that went off with one."""
+    by_run = {str(decision.run.id): decision for decision in decisions}
+    kinds = [
+        *((ChangeKind.FAILED if run["status"] == "failed" else ChangeKind.RECOVERED, run) for run in turned),
+        *((ChangeKind.DEACTIVATED, task) for task in deactivated),
+    ]
+    return [
+        change_of_run(by_run[row["run_id"]], kind, datetime.fromisoformat(row["now"])) for kind, row in kinds
+    ]
 
 
 def cancel_with_deactivation(connection: Connection, deactivated: Sequence[Mapping[str, Any]]) -> int:

@@ -258,6 +258,36 @@ idempotency_keys = Table(
     comment="Answers to requests with an Idempotency-Key, kept 24 hours; committed with what they made.",
 )
 
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", Uuid, primary_key=True, comment="Also the webhook-id of its calls."),
+    Column("url", Text, nullable=False, comment="Empty for NOTIFY_URL, whatever that is by then."),
+    Column("kind", Text, nullable=False),
+    Column("happened_at", INSTANT, nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column(
+        "available_at",
+        INSTANT,
+        server_default=text("clock_timestamp()"),
+        comment="Next attempt, or lease expiry while one is under way; null at its end.",
+    ),
+    Column("lease_id", Uuid, comment="New for every attempt."),
+    Column("outcome", Text),
+    Column("ended_at", INSTANT),
+    Column("error", Text),
+    CheckConstraint("outcome IN ('sent', 'dropped')", name="outcome_known"),
+    CheckConstraint(
+        "(available_at IS NULL) = (outcome IS NOT NULL) AND (outcome IS NULL) = (ended_at IS NULL)",
+        name="waits_or_ended",
+    ),
+    Index("notifications_waiting", "available_at", postgresql_where=text("available_at IS NOT NULL")),
+    Index("notifications_happened_at", "happened_at"),
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0.02},
+    comment="What is told of changes: written with the change, sent by ticks.",
+)
+
 ticks = Table(
     "ticks",
     metadata,

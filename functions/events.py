@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from db.settle import Disposal
 from domain.errors import Unavailable
+from domain.notification import Outcome, Told
 from domain.run import ClaimedRun, Decision
 from domain.summary import TickKind, TickSummary
 from domain.webhook_url import redacted
@@ -102,6 +103,30 @@ def log_lost_heartbeat(url: str, reason: str) -> None:
         redacted(url),
         reason,
         extra={"event": "heartbeat.lost", "error": reason},
+    )
+
+
+def log_notification(told: Told, url: str) -> None:
+    """One line per attempt to tell somebody of a change, named by what became of it."""
+    notification = told.notification
+    name, level = {
+        Outcome.SENT: ("notification.sent", logging.INFO),
+        Outcome.DROPPED: ("notification.dropped", logging.ERROR),
+        None: ("notification.retrying", logging.WARNING),
+    }[told.outcome]
+    log.log(
+        level,
+        "notification: %s → %s: %s",
+        notification.kind,
+        redacted(url),
+        told.error or told.outcome or "not sent",
+        extra={
+            "event": name,
+            "notification_id": str(notification.id),
+            "kind": notification.kind,
+            "attempt": notification.number,
+            "error": told.error,
+        },
     )
 
 

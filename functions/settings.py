@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from domain.errors import InsigniaError, InvalidInput
 from domain.retention import Retention
+from domain.signature import parse_signing_secret
 from domain.webhook_url import parse_webhook_url
 
 MIN_TOKEN_LENGTH = 16
@@ -72,6 +73,8 @@ class Settings:
     insignia_url: str | None
     own_hosts: tuple[str, ...]
     heartbeat_url: str | None
+    notify_url: str | None
+    notify_signing_secrets: tuple[str, ...]
     otel_exporter_otlp_endpoint: str | None
 
 
@@ -136,7 +139,9 @@ def load(environment: Mapping[str, str]) -> Settings:
         ),
         insignia_url=https_url(values, "INSIGNIA_URL"),
         otel_exporter_otlp_endpoint=otlp_endpoint(values),
-        heartbeat_url=heartbeat_url(values),
+        heartbeat_url=secret_url(values, "HEARTBEAT_URL", "a monitor"),
+        notify_url=secret_url(values, "NOTIFY_URL", "who is to be notified"),
+        notify_signing_secrets=signing_secrets(values, "NOTIFY_SIGNING_SECRET"),
         own_hosts=matching_list(values, "OWN_HOSTS", HOST, "host names such as api.example.com"),
     )
     if set(settings.api_tokens) & set(settings.api_read_tokens):
@@ -303,15 +308,28 @@ def https_url(values: Mapping[str, str], name: str) -> str | None:
     return text.rstrip("/")
 
 
-def heartbeat_url(values: Mapping[str, str]) -> str | None:
-    """Not in any message: whoever knows it can keep the monitor quiet."""
-    url = values.get("HEARTBEAT_URL")
+def secret_url(values: Mapping[str, str], name: str, of: str) -> str | None:
+    """Not in any message: whoever knows it can call it too."""
+    url = values.get(name)
     try:
         return url and parse_webhook_url(url).url
     except InvalidInput as error:
         raise SettingsError(
-            f"HEARTBEAT_URL cannot be called; expected the http:// or https:// URL of a monitor. {error}"
+            f"{name} cannot be called; expected the http:// or https:// URL of {of}. {error}"
         ) from None
+
+
+def signing_secrets(values: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """Several while the receiver changes over."""
+    secrets = tuple(secret for part in values.get(name, "").split(",") if (secret := part.strip()))
+    for secret in secrets:
+        try:
+            parse_signing_secret(secret)
+        except InvalidInput as error:
+            raise SettingsError(
+                f"{name} has a secret that cannot be used; expected whsec_ and base64. {error}"
+            ) from None
+    return secrets
 
 
 def otlp_endpoint(values: Mapping[str, str]) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
-from db.backlog import read_backlog, seconds_until_next, sweep
+from db.backlog import Backlog, read_backlog, seconds_until_next, sweep
 from db.claiming import Claimed, Room
 from db.engine import Connection, Engine, transaction
 from db.run_claims import claim_due_runs, release
@@ -33,6 +33,7 @@ from functions.events import log_deactivation, log_delivery, log_failed_tick, lo
 from functions.heartbeat import beat
 from functions.housekeeping import clean_up
 from functions.lookout import BATCH_SECONDS, PAUSE_SECONDS, Lookout
+from functions.notifications import Notifier, NotifySettings, Tell, tell_nobody
 from functions.routing import Routes
 from functions.schema import require_schema
 from functions.settings import Settings
@@ -101,7 +102,14 @@ def serve(kind: TickKind) -> schemas.TickSummary:
         )
         if kind is TickKind.TICK:
             wake_workers(engine, settings)
-        summary = run_tick(engine, bootstrap.egress(), limits, kind=kind, is_stopping=bootstrap.is_stopping)
+        summary = run_tick(
+            engine,
+            bootstrap.egress(),
+            limits,
+            kind=kind,
+            notify=NotifySettings(url=settings.notify_url, signing_secrets=settings.notify_signing_secrets),
+            is_stopping=bootstrap.is_stopping,
+        )
     except Unavailable as error:
         log_failed_tick(error, kind)
         tell_monitor(settings, kind, has_failed=True)
@@ -123,6 +131,7 @@ def run_tick(
     limits: Limits,
     *,
     kind: TickKind = TickKind.TICK,
+    notify: NotifySettings | None = None,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> TickSummary:
     """Deliver and record what is due; returns within the budget.
@@ -130,26 +139,38 @@ def run_tick(
     Raises Unavailable when the database failed or a result could not be recorded. Nothing is lost then: the
     leases end, and a later tick goes on.
     """
-    with Deliveries(egress) as deliveries:
-        tick = Tick(engine, deliveries, limits, is_stopping)
-        tick.begin()
+    ends_at = monotonic() + limits.budget_seconds
+    notifier = Notifier(engine, egress, notify or NotifySettings(), ends_at=ends_at, is_stopping=is_stopping)
+    with Deliveries(egress) as deliveries, notifier:
+        tick = Tick(engine, deliveries, limits, is_stopping, notifier.tell)
+        if tick.begin().are_notifications_due:
+            notifier.look()
         while tick.goes_on():
             for step in (tick.claim, tick.deliver, tick.settle):
                 with telemetry.phase(step.__name__):
                     step()
-        return tick.summarise(kind)
+            notifier.go_on()
+        summary = tick.summarise(kind)
+        notifier.finish()
+        return summary
 
 
 class Tick:
     """What one tick has claimed, is delivering and has still to settle. Times are of the monotonic clock."""
 
     def __init__(
-        self, engine: Engine, deliveries: Deliveries, limits: Limits, is_stopping: Callable[[], bool]
+        self,
+        engine: Engine,
+        deliveries: Deliveries,
+        limits: Limits,
+        is_stopping: Callable[[], bool],
+        tell: Tell = tell_nobody,
     ) -> None:
         self._engine = engine
         self._deliveries = deliveries
         self._limits = limits
         self._is_stopping = is_stopping
+        self._tell = tell
         self._began_at = monotonic()
         self._ends_at = self._began_at + limits.budget_seconds
         self._stops_at = math.inf
@@ -176,7 +197,7 @@ class Tick:
             self.deliver()
             self.settle()
 
-    def begin(self) -> None:
+    def begin(self) -> Backlog:
         """End what must not be attempted again, and look at what is due."""
         with transaction(self._engine) as connection:
             self._started_at = read_clock(connection)
@@ -185,6 +206,7 @@ class Tick:
         summary = self._summary
         summary.due, summary.lag_seconds = backlog.due, backlog.lag_seconds
         summary.started, summary.failed, summary.cancelled = failed + cancelled, failed, cancelled
+        return backlog
 
     def goes_on(self) -> bool:
         """Whether a call is in flight, a result unrecorded, or a retry due within the budget."""
@@ -253,6 +275,7 @@ class Tick:
             try:
                 with transaction(self._engine) as connection:
                     settlement = settle(connection, batch)
+                    self._tell(connection, settlement.changes)
             except Unavailable as error:
                 self._fault, self._is_settle_failing = error, True
                 self._settles_at = monotonic() + PAUSE_SECONDS

@@ -27,6 +27,7 @@ NAMES = {
     "api_read_tokens": "API_READ_TOKEN",
     "migrate_service_accounts": "MIGRATE_SERVICE_ACCOUNT",
     "workers": "DELIVER_WORKERS",
+    "notify_signing_secrets": "NOTIFY_SIGNING_SECRET",
 }
 """Fields of Settings that are not called as their settings."""
 

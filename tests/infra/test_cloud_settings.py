@@ -26,6 +26,8 @@ NOT_SET_IN_THE_CLOUD = {
     "LOG_FILE": "a function logs to its standard output",
     "INSIGNIA_URL": "a client reads it",
     "HEARTBEAT_URL": "a secret of the user's own, for which Terraform has no option yet",
+    "NOTIFY_URL": "a secret of the user's own, for which Terraform has no option yet",
+    "NOTIFY_SIGNING_SECRET": "goes with NOTIFY_URL",
     "LOCAL_TICK": "Cloud Scheduler calls tick",
     "K_SERVICE": "Cloud Run sets it",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "an extra, whose packages are not deployed: docs/telemetry.md",

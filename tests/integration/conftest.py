@@ -24,6 +24,7 @@ from domain.summary import TickSummary
 from domain.task import Task, TaskDefinition, TaskStatus
 from functions.egress import Egress
 from functions.manual_runs import attempt
+from functions.notifications import NotifySettings
 from functions.tick import Limits, run_tick
 from tests.conftest import url_of
 from tests.integration.cloud_database import APP, MIGRATOR, OTHER_APP, OWNERS, Cloud
@@ -129,12 +130,13 @@ class Insignia:
         concurrency: int = 256,
         per_destination: int = 64,
         egress: Egress = LOOPBACK,
+        notify: NotifySettings | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> TickSummary:
         limits = Limits(
             budget_seconds=budget_seconds, concurrency=concurrency, per_destination=per_destination
         )
-        return run_tick(self.engine, egress, limits, is_stopping=is_stopping)
+        return run_tick(self.engine, egress, limits, notify=notify, is_stopping=is_stopping)
 
 
 def room(calls: int, per_destination: int = 64) -> Room:

@@ -181,6 +181,24 @@ def have_no_monitor(_: Insignia, log: Log) -> None:
     tick()
 
 
+def tell_and_be_heard(insignia: Insignia, log: Log) -> None:
+    with Receiver() as person:
+        log.set({"NOTIFY_URL": person.url})
+        fail_and_deactivate(insignia, log)
+
+
+def tell_in_vain(insignia: Insignia, log: Log) -> None:
+    with Receiver(lambda _: (500, b"")) as person:
+        log.set({"NOTIFY_URL": person.url})
+        fail_and_deactivate(insignia, log)
+
+
+def tell_for_the_last_time(insignia: Insignia, log: Log) -> None:
+    with Receiver(lambda _: (410, b"")) as person:
+        log.set({"NOTIFY_URL": person.url})
+        fail_and_deactivate(insignia, log)
+
+
 STORIES: dict[Callable[[Insignia, Log], None], set[str]] = {
     succeed: {"tick.summary", "run.finished"},
     fail_and_deactivate: {"tick.summary", "run.finished", "task.deactivated"},
@@ -190,6 +208,9 @@ STORIES: dict[Callable[[Insignia, Log], None], set[str]] = {
     be_without_a_database: {"tick.failed"},
     be_woken: {"worker.summary", "run.finished"},
     be_woken_without_a_database: {"worker.failed"},
+    tell_and_be_heard: {"tick.summary", "run.finished", "task.deactivated", "notification.sent"},
+    tell_in_vain: {"tick.summary", "run.finished", "task.deactivated", "notification.retrying"},
+    tell_for_the_last_time: {"tick.summary", "run.finished", "task.deactivated", "notification.dropped"},
     have_no_monitor: {"tick.summary", "heartbeat.lost"},
     wake_workers: {"workers.woken"},
     wake_workers_in_vain: {"workers.not_woken"},

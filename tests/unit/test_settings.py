@@ -346,11 +346,20 @@ def test_log_levels_are_known_in_any_case() -> None:
     assert settings.log_level == "DEBUG"
 
 
+@pytest.mark.parametrize("name", ["HEARTBEAT_URL", "NOTIFY_URL"])
 @pytest.mark.parametrize(
     "url", ["monitor.example.com/secret", "ftp://example.com/secret", "http://u:secret@example.com/"]
 )
-def test_a_heartbeat_url_that_cannot_be_called_is_refused_and_not_repeated(url: str) -> None:
+def test_a_secret_url_that_cannot_be_called_is_refused_and_not_repeated(name: str, url: str) -> None:
     assert load({"HEARTBEAT_URL": "https://monitor.example.com/ping"}).heartbeat_url is not None
-    with pytest.raises(SettingsError, match=r"^HEARTBEAT_URL cannot be called; expected") as refusal:
-        load({"HEARTBEAT_URL": url})
+    with pytest.raises(SettingsError, match=rf"^{name} cannot be called; expected") as refusal:
+        load({name: url})
     assert "secret" not in str(refusal.value)
+
+
+def test_notifications_are_signed_by_one_key_or_by_several() -> None:
+    keys = ["whsec_" + letter * 32 for letter in "ab"]
+    assert load({"NOTIFY_SIGNING_SECRET": " , ".join(keys)}).notify_signing_secrets == tuple(keys)
+    with pytest.raises(SettingsError, match=r"^NOTIFY_SIGNING_SECRET has a secret that cannot") as refusal:
+        load({"NOTIFY_SIGNING_SECRET": f"{keys[0]},whsec_short"})
+    assert "short" not in str(refusal.value)

@@ -9,6 +9,9 @@ SECRETS = {
     "API_READ_TOKEN": "secret-token-for-reading",
     "DATABASE_URL": "postgresql://secret-user:secret-password@secret-host/d",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318/secret-path",
+    "HEARTBEAT_URL": "https://monitor.example.com/secret",
+    "NOTIFY_URL": "https://chat.example.com/secret",
+    "NOTIFY_SIGNING_SECRET": "whsec_" + "secret+/" * 5,
 }
 
 

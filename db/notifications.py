@@ -1,0 +1,120 @@
+"""Statements of notifications: written with the change that they tell, claimed and sent by ticks.
+
+A notification waits, is claimed with a lease as a run is (db/run_claims.py), and ends; a call whose process
+died is made again when its lease is over. Only one thing is different: while a call to a URL is under way, or
+waits to be tried again, whatever else there is for that URL waits behind it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby, islice
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, text
+
+from db.engine import compact_json
+from domain.notification import EVERYBODY, Change, Notification, Told, first_to_send
+
+MOST_LOOKED_AT = 1_000
+"""Of one claim, which locks as many rows."""
+
+WRITE = text("""
+INSERT INTO notifications (id, url, kind, happened_at, data)
+SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS row(
+    id uuid, url text, kind text, happened_at timestamptz, data json)
+""")
+
+LOCK_DUE = text("""
+SELECT coalesce(json_agg(due), '[]') FROM (
+    SELECT id, url, kind, happened_at, data, attempts, statement_timestamp() AS claimed_at FROM notifications
+    WHERE available_at <= statement_timestamp() AND (url <> '' OR :is_for_everybody) AND url NOT IN (
+        SELECT url FROM notifications WHERE available_at > statement_timestamp())
+    ORDER BY url, happened_at, id LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+) due
+""")
+
+LEASE = text("""
+UPDATE notifications n SET
+    attempts = n.attempts + 1,
+    lease_id = lease.lease_id,
+    available_at = clock_timestamp() + make_interval(secs => :lease_seconds)
+FROM json_to_recordset(CAST(:leases AS json)) AS lease(id uuid, lease_id uuid)
+WHERE n.id = lease.id
+""")
+
+RECORD = text("""
+UPDATE notifications n SET
+    attempts = n.attempts - (NOT was_sent)::int,
+    available_at = CASE WHEN told.outcome IS NULL THEN clock_timestamp() + make_interval(secs => delay_seconds) END,
+    outcome = told.outcome,
+    ended_at = CASE WHEN told.outcome IS NOT NULL THEN clock_timestamp() END,
+    error = told.error
+FROM json_to_recordset(CAST(:told AS json)) AS told(
+    id uuid, lease_id uuid, outcome text, delay_seconds float8, error text, was_sent bool)
+WHERE n.id = told.id AND n.lease_id = told.lease_id AND n.outcome IS NULL
+""")
+
+
+def write_notifications(connection: Connection, changes: Sequence[Change]) -> None:
+    """Write down what is to be told, in the transaction of the changes."""
+    rows = [
+        {
+            "id": str(uuid4()),
+            "url": EVERYBODY,
+            "kind": change.kind,
+            "happened_at": change.happened_at.isoformat(),
+            "data": change.data,
+        }
+        for change in changes
+    ]
+    connection.execute(WRITE, {"rows": compact_json(rows)})
+
+
+def claim_notifications(
+    connection: Connection, limit: int, *, lease_seconds: float, is_for_everybody: bool
+) -> list[Notification]:
+    """Claim at most `limit` that are due, oldest first of each URL; `is_for_everybody`: those of no task's own too.
+
+    Nothing for a URL to which a call is under way, or to be repeated later.
+    """
+    values = {"limit": MOST_LOOKED_AT, "is_for_everybody": is_for_everybody}
+    due = connection.execute(LOCK_DUE, values).scalar_one()
+    if not due:
+        return []
+    by_url = groupby(map(notification_of, due), lambda one: one.url)
+    claimed = list(islice((one for _, waiting in by_url for one in first_to_send(list(waiting))), limit))
+    leases = [{"id": str(one.id), "lease_id": str(one.lease_id)} for one in claimed]
+    connection.execute(LEASE, {"leases": compact_json(leases), "lease_seconds": lease_seconds})
+    return claimed
+
+
+def record_told(connection: Connection, all_told: Sequence[Told]) -> None:
+    """Write what came of attempts, of those whose lease still holds."""
+    rows = [
+        {
+            "id": str(told.notification.id),
+            "lease_id": str(told.notification.lease_id),
+            "outcome": told.outcome,
+            "delay_seconds": told.delay_seconds,
+            "error": told.error,
+            "was_sent": told.was_sent,
+        }
+        for told in all_told
+    ]
+    connection.execute(RECORD, {"told": compact_json(rows)})
+
+
+def notification_of(row: dict[str, Any]) -> Notification:
+    """With a lease of its own, which is still to be written."""
+    return Notification(
+        id=UUID(row["id"]),
+        lease_id=uuid4(),
+        url=row["url"],
+        kind=row["kind"],
+        happened_at=datetime.fromisoformat(row["happened_at"]),
+        claimed_at=datetime.fromisoformat(row["claimed_at"]),
+        data=row["data"],
+        number=row["attempts"] + 1,
+    )

@@ -1,0 +1,316 @@
+"""What changes is told once, by a tick, to whoever NOTIFY_URL names; and nothing of that harms a task."""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event, select, text
+
+from db.engine import transaction
+from db.settle import settle
+from db.tables import notifications as notifications_table
+from domain.attempt import answered
+from domain.run import decide
+from domain.summary import TickSummary
+from domain.task import TaskStatus
+from functions import notifications
+from functions.egress import Egress
+from functions.notifications import NotifySettings
+from tests.integration.conftest import LOOPBACK, Insignia
+from tests.receiver import Answer, Received, Receiver
+
+KEY = b"a-key-that-is-no-secret-"
+SECRET = "whsec_" + base64.b64encode(KEY).decode()
+
+
+class Person(Receiver):
+    """Who is told; answers with `status`."""
+
+    def __init__(self, insignia: Insignia) -> None:
+        super().__init__(self.reply)
+        self.insignia = insignia
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.settings = NotifySettings(url=self.url, signing_secrets=[SECRET])
+
+    def reply(self, _: Received) -> Answer:
+        return self.status, b"", self.headers
+
+    def tick(self, egress: Egress = LOOPBACK, **limits: Any) -> TickSummary:
+        return self.insignia.tick(notify=self.settings, egress=egress, **limits)
+
+    @property
+    def heard(self) -> list[tuple[str, str]]:
+        """The type and the task's name of each message."""
+        return [(one.json["type"], one.json["data"]["task_name"]) for one in self.requests]
+
+    @property
+    def types(self) -> list[str]:
+        return [one.json["type"] for one in self.requests]
+
+    def outbox(self, columns: str) -> list[tuple[Any, ...]]:
+        with transaction(self.insignia.engine) as connection:
+            order = notifications_table.c.happened_at, notifications_table.c.kind.desc()
+            rows = connection.execute(select(text(columns)).select_from(notifications_table).order_by(*order))
+            return [tuple(row) for row in rows]
+
+    def let_waits_pass(self) -> None:
+        self.insignia.execute(
+            "UPDATE notifications SET available_at = clock_timestamp() WHERE outcome IS NULL"
+        )
+
+
+class Webhook(Receiver):
+    """A task's, which answers with `status`."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: (self.status, b""))
+        self.status = 200
+
+
+@pytest.fixture
+def person(insignia: Insignia) -> Iterator[Person]:
+    with Person(insignia) as person:
+        yield person
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as webhook:
+        yield webhook
+
+
+def run(insignia: Insignia, person: Person, webhook: Webhook, *statuses: int) -> None:
+    """Let the tasks run once for each of these answers."""
+    for status in statuses:
+        webhook.status = status
+        make_due(insignia)
+        person.tick()
+
+
+def make_due(insignia: Insignia) -> None:
+    """All tasks, for another slot each time, within one minute."""
+    insignia.execute("UPDATE task_state SET next_run_at = clock_timestamp() WHERE status = 'active'")
+
+
+def test_a_streak_of_failures_is_told_at_its_beginning_and_at_its_end(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    insignia.create(webhook.url, name="Nightly", deactivate_after=0)
+    run(insignia, person, webhook, 200, 500, 500, 500, 200, 200, 500)
+    assert person.heard == [
+        ("task.failed", "Nightly"),
+        ("task.recovered", "Nightly"),
+        ("task.failed", "Nightly"),
+    ]
+    assert person.outbox("kind, outcome, attempts") == [
+        ("task.failed", "sent", 1),
+        ("task.recovered", "sent", 1),
+        ("task.failed", "sent", 1),
+    ]
+
+
+def test_a_message_says_which_run_of_which_task_and_what_happened(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    task = insignia.create(webhook.url, name="Nightly", deactivate_after=0)
+    run(insignia, person, webhook, 503)
+    (log,) = insignia.logs(task.id)
+    ((happened_at,),) = person.outbox("happened_at")
+    assert log.scheduled_for is not None
+    assert person.requests[0].json == {
+        "type": "task.failed",
+        "timestamp": happened_at.isoformat().replace("+00:00", "Z"),
+        "data": {
+            "task_id": str(task.id),
+            "task_name": "Nightly",
+            "run_id": str(log.id),
+            "scheduled_for": log.scheduled_for.isoformat().replace("+00:00", "Z"),
+            "status": "failed",
+            "message": "Failed after 1 attempt: the webhook answered HTTP 503 Service Unavailable.",
+        },
+    }
+
+
+def test_it_is_signed_by_standard_webhooks(insignia: Insignia, person: Person, webhook: Webhook) -> None:
+    insignia.create(webhook.url)
+    run(insignia, person, webhook, 500)
+    for request in person.requests:
+        signed = f"{request.headers['webhook-id']}.{request.headers['webhook-timestamp']}.".encode()
+        mac = hmac.new(KEY, signed + request.body, hashlib.sha256).digest()
+        assert request.headers["webhook-signature"] == f"v1,{base64.b64encode(mac).decode()}"
+    told = {request.headers["webhook-id"] for request in person.requests}
+    assert told == {str(id) for (id,) in person.outbox("id")}
+
+
+def test_a_deactivation_is_told_beside_the_failure_that_led_to_it(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    task = insignia.create(webhook.url, deactivate_after=2)
+    run(insignia, person, webhook, 500)
+    assert person.types == ["task.failed"]
+    run(insignia, person, webhook, 500)
+    assert person.types == ["task.failed", "task.deactivated"]
+    said = person.requests[1].json["data"]
+    assert said["message"] == insignia.task(task.id).deactivated_reason
+    assert said["run_id"] == str(insignia.logs(task.id)[0].id)
+
+
+def test_a_success_after_a_task_was_switched_on_again_is_told(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    task = insignia.create(webhook.url)
+    run(insignia, person, webhook, 500)
+    insignia.update(task.id, TaskStatus.ACTIVE)
+    run(insignia, person, webhook, 200)
+    assert sorted(person.types) == ["task.deactivated", "task.failed", "task.recovered"]
+
+
+def test_runs_by_hand_are_not_told(insignia: Insignia, person: Person, webhook: Webhook) -> None:
+    task = insignia.create(webhook.url)
+    webhook.status = 500
+    insignia.run(task.id)
+    person.tick()
+    assert person.outbox("kind") == []
+
+
+@pytest.mark.parametrize(
+    ("statuses", "kinds"),
+    [
+        ((500, 200, 500), ["task.failed", "task.recovered", "task.failed"]),
+        ((500, 500, 200), ["task.failed", "task.recovered"]),
+        ((200, 200, 500), ["task.failed"]),
+        ((200, 200, 200), []),
+    ],
+)
+def test_runs_that_are_recorded_together_are_told_as_if_one_after_another(
+    insignia: Insignia, statuses: Sequence[int], kinds: list[str]
+) -> None:
+    insignia.create("http://127.0.0.1:9/hook", overlap_policy="allow", deactivate_after=0)
+    decisions = []
+    for status in statuses:
+        make_due(insignia)
+        (claimed,) = insignia.claim()
+        attempt = answered(status, duration_ms=1, success_statuses=[range(200, 300)])
+        decisions.append(decide(claimed, attempt, 0))
+    with transaction(insignia.engine) as connection:
+        changes = settle(connection, decisions).changes
+        repeated = settle(connection, decisions).changes
+    assert [change.kind for change in changes] == kinds
+    assert repeated == []
+
+
+def test_where_nobody_is_to_be_told_nothing_is_written_and_no_statement_is_sent(
+    insignia: Insignia, webhook: Webhook
+) -> None:
+    statements: list[str] = []
+    event.listen(insignia.engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
+    insignia.create_due(webhook.url)
+    webhook.status = 500
+    insignia.tick()
+    assert [one for one in statements if "INTO notifications" in one or "UPDATE notifications" in one] == []
+    assert insignia.execute("SELECT count(*) FROM notifications").scalar_one() == 0
+
+
+def test_a_receiver_that_fails_is_told_again_with_the_same_id(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    insignia.create(webhook.url, deactivate_after=0)
+    person.status = 500
+    run(insignia, person, webhook, 500)
+    assert person.outbox("attempts, outcome, error") == [
+        (1, None, "the webhook answered HTTP 500 Internal Server Error")
+    ]
+    person.tick()
+    assert len(person.requests) == 1, "it waits for its time"
+    person.let_waits_pass()
+    person.status = 200
+    person.tick()
+    assert person.outbox("attempts, outcome, error") == [(2, "sent", None)]
+    first, second = person.requests
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert first.body == second.body
+
+
+def test_what_is_new_waits_behind_what_a_receiver_has_not_taken(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    insignia.create(webhook.url, deactivate_after=0)
+    person.status = 500
+    run(insignia, person, webhook, 500, 200, 500)
+    assert person.types == ["task.failed"]
+    person.let_waits_pass()
+    person.status = 200
+    person.tick()
+    assert person.types == ["task.failed", "task.failed", "task.recovered", "task.failed"]
+
+
+def test_a_receiver_that_asks_for_time_gets_it(insignia: Insignia, person: Person, webhook: Webhook) -> None:
+    insignia.create(webhook.url, deactivate_after=0)
+    person.status, person.headers = 429, {"Retry-After": "900"}
+    run(insignia, person, webhook, 500)
+    (waits,) = insignia.execute("SELECT available_at - clock_timestamp() FROM notifications").scalars()
+    assert timedelta(minutes=14) < waits <= timedelta(minutes=15)
+
+
+@pytest.mark.parametrize(("status", "age"), [(410, timedelta(0)), (500, timedelta(days=1))])
+def test_a_receiver_that_is_gone_or_fails_for_a_day_is_not_told_any_more(
+    insignia: Insignia,
+    person: Person,
+    webhook: Webhook,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    age: timedelta,
+) -> None:
+    insignia.create(webhook.url, deactivate_after=0)
+    person.status = 500
+    run(insignia, person, webhook, 500)
+    insignia.execute("UPDATE notifications SET happened_at = happened_at - CAST(:age AS interval)", age=age)
+    person.let_waits_pass()
+    person.status = status
+    person.tick()
+    assert person.outbox("attempts, outcome") == [(2, "dropped")]
+    assert caplog.records[-1].__dict__["event"] == "notification.dropped"
+    assert person.url not in caplog.text
+
+
+def test_a_receiver_that_is_silent_holds_up_no_task(
+    insignia: Insignia, person: Person, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifications, "SECONDS", 0.2)
+    told, called = [], []
+
+    def wait(_: Received) -> Answer:
+        told.append(len(webhook.requests))
+        webhook.wait_for(3)
+        called.append(len(webhook.requests))
+        return 200, b""
+
+    with Receiver(wait) as silent:
+        person.settings = NotifySettings(url=silent.url)
+        insignia.create(webhook.url, deactivate_after=0)
+        run(insignia, person, webhook, 500)
+        assert person.outbox("outcome, error") == [(None, "there was no complete answer within 0.2 s")]
+        run(insignia, person, webhook, 500, 500)
+        silent.wait_for(1)
+    assert (told, called) == ([1], [3])
+
+
+def test_the_guard_of_webhooks_holds_for_it(insignia: Insignia, person: Person, webhook: Webhook) -> None:
+    insignia.create_due(webhook.url)
+    person.tick(egress=Egress((), ()))
+    assert person.requests == []
+    assert "which webhooks may not reach" in person.outbox("error")[0][0]
+
+
+def test_a_process_that_must_end_tells_nobody(insignia: Insignia, person: Person, webhook: Webhook) -> None:
+    insignia.create(webhook.url, deactivate_after=0)
+    person.status = 500
+    run(insignia, person, webhook, 500)
+    person.let_waits_pass()
+    person.tick(is_stopping=lambda: True)
+    assert len(person.requests) == 1
