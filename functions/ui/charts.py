@@ -26,6 +26,7 @@ DAYS = 30
 DAY_WIDTH = 24
 CELL_WIDTH = 22
 CELL_HEIGHT = 6
+HOURS_TOLD = 4
 LINE_WIDTH = 1_000
 LANE_HEIGHT = 16
 TICK_STEP = 3
@@ -121,31 +122,17 @@ class DurationChart:
 
 
 @dataclass(frozen=True, slots=True)
-class Patch:
-    """The part of a cell that stands for one status."""
-
-    status: str
-    x: float
-    width: float
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """An hour in which something was logged."""
-
-    y: int
-    words: str
-    patches: Sequence[Patch]
-
-
-@dataclass(frozen=True, slots=True)
 class Day:
-    """A column of cells, and what they come to."""
+    """A column with a cell for each hour in which something was logged, and what they come to.
+
+    `paths` are all its cells, or parts of cells, of one status each: an element for each of them would be too much.
+    """
 
     start: datetime
     x: int
-    cells: Sequence[Cell]
+    paths: Mapping[str, str]
     counts: Mapping[str, int]
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,32 +189,49 @@ def height(duration_ms: int, longest: int, highest: int) -> float:
 
 
 def days_of(hours: Sequence[Hour]) -> list[Day]:
-    """A column for each day in UTC, with a cell for each hour in which something was logged; oldest first."""
-    days = []
-    for number, (_, of_day) in enumerate(groupby(hours, key=lambda hour: hour.start.date())):
-        day, x = list(of_day), number * DAY_WIDTH
-        counted = [(hour, counts_of(hour)) for hour in day]
-        total: Counter[str] = sum((counts for _, counts in counted), Counter())
-        cells = tuple(cell_of(hour, counts, x) for hour, counts in counted if counts)
-        days.append(
-            Day(day[0].start, x, cells, {status: total[status] for status in STATUSES if total[status]})
-        )
-    return days
+    """A column for each day in UTC; oldest first."""
+    return [
+        day_of(list(of_day), number * DAY_WIDTH)
+        for number, (_, of_day) in enumerate(groupby(hours, key=lambda hour: hour.start.date()))
+    ]
+
+
+def day_of(hours: Sequence[Hour], x: int) -> Day:
+    counted = {hour.start.hour: counts for hour in hours if (counts := counts_of(hour))}
+    total: Counter[str] = sum(counted.values(), Counter())
+    paths: dict[str, list[str]] = {status: [] for status in STATUSES if total[status]}
+    for hour, counts in counted.items():
+        left = float(x)
+        for status, width in widths_of(counts).items():
+            paths[status].append(f"M{left:.4g} {hour * CELL_HEIGHT}h{width:.3g}v5H{left:.4g}")
+            left += width
+    told = ", ".join(
+        f"{total[status]:,} {status}{hours_with(status, counted) if status != 'success' else ''}"
+        for status in paths
+    )
+    return Day(
+        start=hours[0].start,
+        x=x,
+        paths={status: "".join(cells) for status, cells in paths.items()},
+        counts={status: total[status] for status in paths},
+        words=f"{hours[0].start:%d %b}, UTC: {told or 'nothing ran'}",
+    )
 
 
 def counts_of(hour: Hour) -> Counter[str]:
     return Counter({status: count for status in STATUSES if (count := getattr(hour, status))})
 
 
-def cell_of(hour: Hour, counts: Counter[str], x: float) -> Cell:
+def widths_of(counts: Counter[str]) -> Mapping[str, float]:
+    """How the statuses of an hour share its cell."""
     shares = {status: max(count / counts.total(), THINNEST) for status, count in counts.items()}
-    patches = []
-    for status, share in shares.items():
-        width = CELL_WIDTH * share / sum(shares.values())
-        patches.append(Patch(status, round(x, 1), round(width, 1)))
-        x += width
-    told = ", ".join(f"{count:,} {status}" for status, count in counts.items())
-    return Cell(hour.start.hour * CELL_HEIGHT, f"{hour.start:%d %b %H}:00 UTC: {told}", tuple(patches))
+    return {status: CELL_WIDTH * share / sum(shares.values()) for status, share in shares.items()}
+
+
+def hours_with(status: str, counted: Mapping[int, Counter[str]]) -> str:
+    """at 09:00, 14:00 …; the first HOURS_TOLD of them."""
+    at = [f"{hour:02}:00" for hour, counts in counted.items() if counts[status]]
+    return f" at {', '.join(at[:HOURS_TOLD])}{' …' if len(at) > HOURS_TOLD else ''}"
 
 
 def lanes_of(attempts: Sequence[Attempt], now: datetime) -> list[Lane]:

@@ -57,6 +57,12 @@ def rfc3339(instant: datetime) -> str:
     return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def stored_within(start: datetime, hours: int) -> str:
+    """The part of a URL of logs that names those of so many hours."""
+    since, until = (f"{instant:%Y-%m-%dT%H:%MZ}" for instant in (start, start + timedelta(hours=hours)))
+    return f"since={since}&until={until}"
+
+
 def relative(instant: datetime, now: datetime) -> str:
     """In 5 min, 2 h ago; the smallest unit is a minute unless it is nearer."""
     away = instant - now
@@ -104,6 +110,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "utc": utc,
     "local": local,
     "rfc3339": rfc3339,
+    "stored_within": stored_within,
     "relative": relative,
     "state": state,
     "schedule": schedule,

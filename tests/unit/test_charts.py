@@ -1,5 +1,6 @@
 """Pictures of runs, as figures."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -62,22 +63,37 @@ def test_without_a_duration_there_are_no_percentiles(runs: list[RecentRun]) -> N
     assert chart.words == "No run has a duration yet."
 
 
+def cells(path: str) -> list[list[float]]:
+    """Of each cell its left, top, width, and left again."""
+    found = re.findall(r"M([0-9.]+) ([0-9]+)h([0-9.]+)v5H([0-9.]+)", path)
+    return [[float(number) for number in cell] for cell in found]
+
+
 def test_a_day_has_a_cell_for_each_hour_with_runs_and_every_result_is_seen_in_it() -> None:
     hours = [hour(number) for number in range(30)]
     hours[9] = hour(9, success=599, failed=1)
+    hours[10] = hour(10, success=1)
     hours[25] = hour(25, missed=1_200)
     first, second = days_of(hours)
     assert (first.x, second.x) == (0, DAY_WIDTH)
-    assert first.counts == {"success": 599, "failed": 1}
-    (cell,) = first.cells
-    assert cell.y == 9 * CELL_HEIGHT
-    assert cell.words == "25 Nov 09:00 UTC: 599 success, 1 failed"
-    wide, narrow = cell.patches
-    assert narrow.width > 2
-    assert wide.width + narrow.width == pytest.approx(CELL_WIDTH, abs=0.1)
-    assert narrow.x == wide.width
-    (cell,) = second.cells
-    assert cell.words == "26 Nov 01:00 UTC: 1,200 missed"
+    assert first.counts == {"success": 600, "failed": 1}
+    mixed, whole = cells(first.paths["success"])
+    (failed,) = cells(first.paths["failed"])
+    assert whole == [0, 10 * CELL_HEIGHT, CELL_WIDTH, 0]
+    assert (mixed[1], failed[1]) == (9 * CELL_HEIGHT, 9 * CELL_HEIGHT)
+    assert failed[2] > 2
+    assert mixed[2] + failed[2] == pytest.approx(CELL_WIDTH, abs=0.1)
+    assert failed[0] == pytest.approx(mixed[2], abs=0.1)
+    assert second.paths == {"missed": f"M24 {CELL_HEIGHT}h22v5H24"}
+
+
+def test_a_day_says_when_something_else_than_a_success_came_of_it() -> None:
+    (day,) = days_of([hour(9, success=599, failed=1), hour(14, failed=1), hour(15)])
+    assert day.words == "25 Nov, UTC: 599 success, 2 failed at 09:00, 14:00"
+    (day,) = days_of([hour(number, missed=60) for number in range(24)])
+    assert day.words == "25 Nov, UTC: 1,440 missed at 00:00, 01:00, 02:00, 03:00 …"
+    (day,) = days_of([hour(0)])
+    assert day.words == "25 Nov, UTC: nothing ran"
 
 
 def attempt(number: int, at: float, duration_ms: int | None, retry_at: float | None = None) -> Attempt:

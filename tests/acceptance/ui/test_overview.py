@@ -40,6 +40,15 @@ def test_the_hours_and_the_cards_count_what_ran(user: Watched, api: Api, databas
     hours.get_by_text("As a table").click()
     expect(hours.get_by_role("table")).to_contain_text("1 success, 1 failed")
     assert hours.locator("rect.fill-failed").count() == 2, "the bar, and its legend"
+    for follow in (hours.get_by_role("link", name="1 failed"), hours.locator("a .fill-failed")):
+        follow.click()
+        expect(user.page.locator("td .badge")).to_have_text(["failed"])
+        expect(user.page.locator("tbody")).to_contain_text("Broken")
+        user.page.go_back()
+        hours.get_by_text("As a table").click()
+    hours.locator("a .slot").last.click(position={"x": 1, "y": 1})
+    expect(user.page.locator("td .badge")).to_have_text(["success", "failed"])
+    user.page.go_back()
     expect(user.page.locator(".card", has_text="Success, 24 h")).to_contain_text("50 %")
     expect(user.page.locator(".card", has_text="Deactivated by us")).to_contain_text("1")
 

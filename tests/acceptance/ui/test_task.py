@@ -42,7 +42,7 @@ def test_what_a_task_is_and_does_is_told(user: Watched, api: Api, database: Data
     for part in ("UTC", "02:30 Europe/Berlin", "America/New_York"):
         expect(planned.first).to_contain_text(part)
     days = page.get_by_role("region", name="Last 30 days")
-    assert days.locator("g rect.fill-success, g rect.fill-failed").count() == 2, "side by side in one hour"
+    assert days.locator("a path.fill-success, a path.fill-failed").count() == 2, "side by side in one hour"
     days.get_by_text("As a table").click()
     expect(days.get_by_role("table")).to_contain_text("1 success, 1 failed")
     expect(page.get_by_role("img", name="Of 2 measured runs")).to_be_visible()
@@ -51,6 +51,18 @@ def test_what_a_task_is_and_does_is_told(user: Watched, api: Api, database: Data
     expect(last.nth(1)).to_contain_text("HTTP 500")
     expect(last.nth(2)).to_contain_text("HTTP 200")
     expect(page.locator(".card", has_text="Failed in a row")).to_contain_text("1deactivated at 2")
+    days.get_by_role("link", name="1 failed").click()
+    page.wait_for_url(f"**/ui/logs?task_id={task['id']}&*&status=failed")
+    assert [row.partition(" ")[0] for row in page.locator("td .badge").all_inner_texts()] == ["failed"]
+    page.go_back()
+    page.locator(".days a").last.click()
+    expect(page.locator("td .badge")).to_have_text(["failed", "success"])
+    page.go_back()
+    page.get_by_role("link", name="All runs of this task").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Logs of Report")
+    page.locator("tbody").get_by_role("link", name="UTC").first.click()
+    page.get_by_role("link", name="Other runs of this task").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Logs of Report")
 
 
 def test_actions_ask_first_and_do_what_they_say(user: Watched, api: Api) -> None:
