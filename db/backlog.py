@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from db.claiming import MAY_RUN
+from db.destination_limits import forget_idle_limits
 from db.driver import kept
 from domain.run import MAX_LOST_LEASES
 
@@ -109,6 +110,7 @@ def sweep(connection: Connection) -> tuple[int, int]:
     failed, cancelled = connection.execute(END_RUNS, {"max_lost_leases": MAX_LOST_LEASES}).one()
     complete_tasks(connection)
     connection.execute(FORGET_THROTTLES)
+    forget_idle_limits(connection)
     return failed, cancelled
 
 

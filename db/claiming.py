@@ -14,8 +14,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from db.destination_limits import Ledger
 from db.driver import kept
 from db.engine import uuid_array
+from domain.rate import destinations_of
 from domain.retry import RetryOn
 from domain.run import ClaimedRun
 from domain.slots import Timing
@@ -25,7 +27,10 @@ MAY_BE_CALLED = """
         timeout_seconds <= :max_timeout_seconds AND destination <> ALL (:full)
         AND NOT EXISTS (
             SELECT FROM throttled_destinations t
-            WHERE t.destination = s.destination AND t.available_at > statement_timestamp())"""
+            WHERE t.destination = s.destination AND t.available_at > statement_timestamp())
+        AND (destination <> ALL (:has_spent) OR (
+            SELECT s.destination || coalesce(nullif(substring(webhook_url FROM '://[^/?#]*([^?#]*)'), ''), '/')
+            FROM tasks WHERE id = s.task_id) <> ALL (:spent))"""
 
 MAY_RUN = "(s.status = 'active' OR l.source = 'manual')"
 """A run `l` of a task `s`: only manual runs are made of tasks that are not active."""
@@ -53,7 +58,7 @@ class Room:
     `has_last_chance`: no run is under way here that would end with one more lost lease, so one may begin.
     `held`: the runs that the tick has not settled yet, and must not take up anew when their leases are over.
     `elsewhere`: the calls of other processes. `crowded`: the destinations that have no place left, `contended`
-    those of them that somebody else was claiming for just then.
+    those of them that somebody else was claiming for just then; what a rate has refused is among the crowded, too.
     """
 
     calls: int
@@ -66,16 +71,20 @@ class Room:
     elsewhere: Counter[str] = field(default_factory=Counter)
     crowded: set[str] = field(default_factory=set)
     contended: set[str] = field(default_factory=set)
+    ledger: Ledger = field(default_factory=Ledger)
 
     def parameters(self) -> dict[str, Any]:
         full = {one for one, calls in self.in_flight.items() if calls >= self.per_destination}
+        spent = self.ledger.closed
         return {
             "limit": self.calls,
-            "full": [*full | self.crowded],
+            "full": [*full.union(self.crowded, spent)],
+            "spent": [*spent],
+            "has_spent": [*destinations_of(spent)],
             "max_timeout_seconds": self.max_timeout_seconds,
         }
 
-    def take(self, destination: str, payload_bytes: int) -> bool:
+    def take(self, destination: str, webhook_url: str, payload_bytes: int) -> bool:
         """Whether one more call fits, and if so, count it. A single large payload always fits."""
         if self.in_flight[destination] + self.elsewhere[destination] >= self.per_destination:
             self.crowded.add(destination)
@@ -84,6 +93,9 @@ class Room:
             or destination in self.crowded
             or (payload_bytes > self.payload_bytes and self.in_flight.total())
         ):
+            return False
+        if refusing := self.ledger.take(destination, webhook_url):
+            self.crowded.add(refusing)
             return False
         self.calls -= 1
         self.in_flight[destination] += 1

@@ -4,6 +4,7 @@ A manual run is claimed as a slot is, with a lease, and belongs to the engine fr
 rescued by the same statements. It touches no counter, no status and no next run of its task.
 """
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -12,12 +13,14 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, func, select, text
 
 from db.claiming import Claimed, claimed_run, read_definitions
+from db.destination_limits import Ledger
 from db.engine import compact_json
 from db.places import lock_places
 from db.tables import task_logs, tasks
 from db.task_logs import UNDER_WAY, get_task_log
 from db.tasks import engine_columns, first_slot, no_such_task
-from domain.errors import Conflict
+from domain.errors import Conflict, Unavailable
+from domain.rate import Rate
 from domain.run import LEASE_MARGIN_SECONDS, ClaimedRun
 from domain.task import TaskDefinition, TaskStatus
 
@@ -36,10 +39,13 @@ WITH clock AS MATERIALIZED (
          WHERE destination = :destination AND available_at > clock.now) AS throttled_until,
         (SELECT count(*) FROM task_logs l JOIN task_state s USING (task_id)
          WHERE l.status = 'running' AND l.available_at > statement_timestamp()
-           AND s.destination = :destination) >= :per_destination AS is_full
+           AND s.destination = :destination) >= :per_destination AS is_full,
+        now + make_interval(secs => CAST(:rate_seconds AS float8)) AS rate_until
     FROM clock
 ), put_off AS (
-    SELECT throttled_until, coalesce(throttled_until, CASE WHEN is_full THEN now END) AS until FROM place, clock
+    SELECT throttled_until, rate_until,
+        greatest(throttled_until, rate_until, CASE WHEN is_full THEN now END) AS until
+    FROM place, clock
 )
 INSERT INTO task_logs (
     id, task_id, source, retry_of, revision, created_at, scheduled_for, execution_time,
@@ -55,6 +61,8 @@ SELECT
     CASE
         WHEN throttled_until IS NOT NULL THEN 'Put off: its destination asked to be left alone. Next attempt in '
             || ceil(extract(epoch FROM until - now)) || ' s.'
+        WHEN rate_until IS NOT NULL THEN 'Put off: its destination has been called as often as it may be '
+            '(DESTINATION_RATES). Next attempt in ' || ceil(extract(epoch FROM until - now)) || ' s.'
         WHEN until IS NOT NULL THEN 'Put off: its destination has as many calls as it may have '
             '(DESTINATION_CONCURRENCY). The next tick makes the attempt.'
     END,
@@ -66,18 +74,22 @@ RETURNING json_build_object(
 """)
 
 
-def begin_run(connection: Connection, *, run_id: UUID, task_id: UUID, per_destination: int) -> Claimed:
+def begin_run(
+    connection: Connection, *, run_id: UUID, task_id: UUID, per_destination: int, rates: Mapping[str, Rate]
+) -> Claimed:
     """Begin a run of the task as it is defined now, whatever its status; raises NotFound.
 
-    A run whose destination has asked to be left alone, or has `per_destination` calls under way, of whomever,
-    waits as a retry does, and is not in the result.
+    A run whose destination has asked to be left alone, has `per_destination` calls under way, of whomever, or
+    has used up its rate, waits as a retry does, and is not in the result.
     """
     lock_task(connection, task_id)
     origin = {"scheduled_for": None, "retry_of": None}
-    return begin(connection, run_id, task_id, origin | {"per_destination": per_destination})
+    return begin(connection, run_id, task_id, origin | {"per_destination": per_destination}, rates)
 
 
-def begin_retry(connection: Connection, *, run_id: UUID, log_id: UUID, per_destination: int) -> Claimed:
+def begin_retry(
+    connection: Connection, *, run_id: UUID, log_id: UUID, per_destination: int, rates: Mapping[str, Rate]
+) -> Claimed:
     """Begin a run that makes up for that of a log, for the same instant, by the task as it is defined now.
 
     Raises NotFound, and Conflict while the log's run, or another that makes up for it, is under way. Of a log
@@ -96,7 +108,7 @@ def begin_retry(connection: Connection, *, run_id: UUID, log_id: UUID, per_desti
         raise Conflict(f"The run {live_id} is under way; retry after it has ended.")
     instant = log.scheduled_for or log.execution_time
     origin = {"scheduled_for": instant, "retry_of": log_id}
-    return begin(connection, run_id, task_id, origin | {"per_destination": per_destination})
+    return begin(connection, run_id, task_id, origin | {"per_destination": per_destination}, rates)
 
 
 def lock_task(connection: Connection, task_id: UUID) -> None:
@@ -106,22 +118,52 @@ def lock_task(connection: Connection, task_id: UUID) -> None:
         raise no_such_task(task_id)
 
 
-def begin(connection: Connection, run_id: UUID, task_id: UUID, values: Mapping[str, Any]) -> Claimed:
+def begin(
+    connection: Connection,
+    run_id: UUID,
+    task_id: UUID,
+    values: Mapping[str, Any],
+    rates: Mapping[str, Rate],
+) -> Claimed:
     state = connection.execute(READ_STATE, {"task_id": task_id}).scalar_one()
     (definition,) = read_definitions(connection, [state]).values()
     lock_places(connection, state["destination"])
+    ledger = Ledger(rates)
+    wait = {
+        "rate_seconds": wait_for_rate(connection, ledger, state["destination"], definition["webhook_url"])
+    }
     lease = {"lease_id": uuid4(), "lease_seconds": state["timeout_seconds"] + LEASE_MARGIN_SECONDS}
-    run = connection.execute(BEGIN_RUN, {**state, **lease, **values, "run_id": run_id}).scalar_one()
+    run = connection.execute(BEGIN_RUN, {**state, **lease, **wait, **values, "run_id": run_id}).scalar_one()
     if run["lease_id"] is None:
         return Claimed()
+    ledger.record(connection)
     return Claimed(runs=[claimed_run(state | run, definition)], taken=1)
 
 
-def unstored_run(connection: Connection, definition: TaskDefinition, status: TaskStatus) -> ClaimedRun:
-    """The first attempt of a task that is not stored; raises what `create_task` would."""
+def wait_for_rate(connection: Connection, ledger: Ledger, destination: str, webhook_url: str) -> float | None:
+    """Spend a call of the destination's rate, or tell for how many seconds there is none."""
+    ledger.open(connection, [(destination, webhook_url)], is_waiting=True)
+    refusing = ledger.take(destination, webhook_url)
+    return ledger.waits[refusing] if refusing else None
+
+
+def unstored_run(
+    connection: Connection, definition: TaskDefinition, status: TaskStatus, rates: Mapping[str, Rate]
+) -> ClaimedRun:
+    """The first attempt of a task that is not stored; raises what `create_task` would.
+
+    And Unavailable while the rate of its destination is used up.
+    """
     now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
     if status is TaskStatus.ACTIVE:
         first_slot(definition, now)
+    destination, ledger = engine_columns(definition)["destination"], Ledger(rates)
+    if wait := wait_for_rate(connection, ledger, destination, definition.webhook_url):
+        raise Unavailable(
+            "The call was not made: its destination has been called as often as it may be (DESTINATION_RATES); "
+            f"try again in {math.ceil(wait)} s."
+        )
+    ledger.record(connection)
     return ClaimedRun(
         id=uuid4(),
         lease_id=uuid4(),
@@ -131,7 +173,7 @@ def unstored_run(connection: Connection, definition: TaskDefinition, status: Tas
         number=1,
         lost_leases=0,
         throttles=0,
-        destination=engine_columns(definition)["destination"],
+        destination=destination,
         task_name=definition.name,
         webhook_url=definition.webhook_url,
         method=definition.method,

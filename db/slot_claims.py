@@ -206,6 +206,9 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
         READ_LIVE_RUNS, {"task_ids": uuid_array(plan.task["task_id"] for plan in plans)}
     ).scalar_one()
     open_places(connection, room, (plan.task["destination"] for plan in plans))
+    room.ledger.open(
+        connection, ((plan.task["destination"], plan.task["definition"]["webhook_url"]) for plan in plans)
+    )
     claims: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     begun: dict[str, Plan] = {}
@@ -227,7 +230,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
                 message = f"Skipped: the run that began at {began_at} was still under way."
                 rows.append(row | {"status": "skipped", "slot": slot.isoformat(), "message": message})
                 claimed.skipped += 1
-            elif room.take(plan.task["destination"], len(definition["payload"])):
+            elif room.take(plan.task["destination"], definition["webhook_url"], len(definition["payload"])):
                 lease = {
                     "lease_id": str(uuid4()),
                     "lease_seconds": plan.task["timeout_seconds"] + LEASE_MARGIN_SECONDS,
@@ -252,6 +255,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
     started = connection.execute(
         BEGIN_RUNS, {"claims": compact_json(claims), "rows": compact_json(rows)}
     ).scalar_one()
+    room.ledger.record(connection)
     if any(claim["next_run_at"] is None for claim in claims):
         complete_tasks(connection)
     leases = {row["id"]: row.get("lease_id") for row in rows}

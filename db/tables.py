@@ -236,6 +236,16 @@ throttled_destinations = Table(
     comment="Destinations that asked with Retry-After to be left alone, and until when.",
 )
 
+destination_limits = Table(
+    "destination_limits",
+    metadata,
+    Column("key", Text, primary_key=True, comment="A host; or a host and the hash of a URL."),
+    Column("grants", JSON, nullable=False, comment="When calls were claimed (epoch), and how many at once."),
+    Column("idle_at", INSTANT, nullable=False, comment="From then on nothing of it counts."),
+    postgresql_with={"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0.02},
+    comment="Destinations with a rate that were called lately.",
+)
+
 deleted_tasks = Table(
     "deleted_tasks",
     metadata,

@@ -64,18 +64,31 @@ class Lookout:
         self.are_slots_waiting = False
 
     def found(
-        self, now: float, slot_seconds: float, retry_seconds: float, *, gets_anywhere: bool = True
+        self,
+        now: float,
+        slot_seconds: float,
+        retry_seconds: float,
+        *,
+        gets_anywhere: bool = True,
+        opens_at: float = math.inf,
     ) -> None:
         """There is room for more than was taken, and the next slot and retry are due in so many seconds.
 
         What is due and was not taken waits for a place or for the end of a run: it is looked for every 50 ms
-        while calls are in flight, and after the last of them for as long as that gets anywhere.
+        while calls are in flight, and after the last of them for as long as that gets anywhere. At `opens_at` the
+        first of the rates that are used up allows a call again: until then, what gets nowhere is looked for every
+        half second.
         """
+        soon = now + BATCH_SECONDS
+        is_asked_seldom = opens_at < math.inf and not gets_anywhere
+        again_at = max(soon, min(opens_at, now + PAUSE_SECONDS)) if is_asked_seldom else soon
         self.is_more_due = False
         self.are_slots_waiting = slot_seconds <= 0
-        self.retries_at = now + max(retry_seconds, BATCH_SECONDS)
+        self.retries_at = max(now + retry_seconds, soon) if retry_seconds > 0 else again_at
+        self.retries_at = min(self.retries_at, max(opens_at, soon))
         self.runs_at = min(self.runs_at, self.retries_at)
-        self.claims_at = min(self.retries_at, now + max(slot_seconds, BATCH_SECONDS))
+        slots_at = again_at if self.are_slots_waiting else max(now + slot_seconds, soon)
+        self.claims_at = min(self.retries_at, slots_at)
         is_long_late = slot_seconds <= -LONG_LATE.total_seconds()
         self.long_late_at = now if is_long_late else now + PAUSE_SECONDS
         if self.are_slots_waiting and gets_anywhere:

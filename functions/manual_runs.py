@@ -10,6 +10,7 @@ from db.manual_runs import begin_retry, begin_run, unstored_run
 from db.task_logs import get_task_log
 from domain.attempt import Attempt
 from domain.errors import Unavailable
+from domain.rate import by_host
 from domain.run import TaskLog
 from domain.task import MAX_TIMEOUT_SECONDS, TaskDefinition, TaskStatus
 from functions import bootstrap, telemetry
@@ -38,7 +39,12 @@ def retry_log(log_id: UUID, once: RunOnce) -> TaskLog:
 
 def begun(begin: Callable[..., Claimed], once: RunOnce) -> TaskLog:
     engine = bootstrap.database()
-    begin = partial(begin, per_destination=bootstrap.settings().destination_concurrency)
+    settings = bootstrap.settings()
+    begin = partial(
+        begin,
+        per_destination=settings.destination_concurrency,
+        rates=by_host(settings.destination_rates),
+    )
     with telemetry.span("run by hand"):
         attempt(
             engine, bootstrap.egress(), partial(begin_once, begin, once), is_stopping=bootstrap.is_stopping
@@ -81,10 +87,11 @@ def headers_of(lines: Iterable[bytes]) -> dict[str, str]:
 def call_unstored(definition: TaskDefinition, status: TaskStatus) -> tuple[Attempt, dict[str, str]]:
     """Make one call as a task of this definition would, and store nothing; with the headers of its answer.
 
-    Raises InvalidInput as `create_task` does.
+    Raises InvalidInput as `create_task` does, and Unavailable while the destination's rate is used up.
     """
     with transaction(bootstrap.database()) as connection:
-        run = unstored_run(connection, definition, status)
+        rates = by_host(bootstrap.settings().destination_rates)
+        run = unstored_run(connection, definition, status, rates)
     finished: list[FinishedCall] = []
     with Deliveries(bootstrap.egress()) as deliveries:
         deliveries.start(call_of(run))

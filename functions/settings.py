@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from domain.errors import InsigniaError, InvalidInput
+from domain.rate import Rate, parse_rates
 from domain.retention import Retention
 from domain.signature import parse_signing_secret
 from domain.webhook_url import parse_webhook_url
@@ -22,6 +23,7 @@ MOST_RETENTION_DAYS = 36_500
 SAMPLE_TOKENS = {"replace-with-a-long-random-token"}
 LOCAL_EGRESS_ALLOW = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+DISCORD_RATES = "discord.com/*=5/2s,discordapp.com/*=5/2s"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 EMAIL = r"[^@\s,]+@[^@\s,]+\.[^@\s,]+"
@@ -54,6 +56,7 @@ class Settings:
     tick_budget_seconds: float
     delivery_concurrency: int
     destination_concurrency: int
+    destination_rates: tuple[Rate, ...]
     retention_success_days: int
     retention_days: int
     log_level: str
@@ -115,6 +118,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         tick_budget_seconds=whole_number(values, "TICK_BUDGET_SECONDS", 50, 15, 110),
         delivery_concurrency=whole_number(values, "DELIVERY_CONCURRENCY", 256, 1, 10_000),
         destination_concurrency=whole_number(values, "DESTINATION_CONCURRENCY", 64, 1, 10_000),
+        destination_rates=destination_rates(values),
         retention_success_days=whole_number(
             values, "RETENTION_SUCCESS_DAYS", Retention().success_days, 1, MOST_RETENTION_DAYS
         ),
@@ -255,6 +259,13 @@ def egress_allow(values: Mapping[str, str], default: str) -> tuple[IPv4Network |
                 "separated by commas, such as 10.0.0.0/8,fd12::/64,127.0.0.1."
             ) from None
     return tuple(networks)
+
+
+def destination_rates(values: Mapping[str, str]) -> tuple[Rate, ...]:
+    try:
+        return parse_rates(values.get("DESTINATION_RATES", DISCORD_RATES))
+    except InvalidInput as error:
+        raise SettingsError(f"DESTINATION_RATES {error}") from None
 
 
 def log_file(values: Mapping[str, str], default: Path | None) -> Path | None:

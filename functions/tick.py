@@ -8,13 +8,14 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
 from db.backlog import Backlog, read_backlog, seconds_until_next, sweep
 from db.claiming import Claimed, Room
+from db.destination_limits import Ledger
 from db.engine import Connection, Engine, transaction
 from db.run_claims import claim_due_runs, release
 from db.settle import Disposal, Settlement, settle
@@ -22,6 +23,7 @@ from db.slot_claims import claim_long_late_slots, claim_slots, plan_long_late_sl
 from db.ticks import read_clock, record_tick
 from domain.attempt import Attempt, unsendable
 from domain.errors import InvalidInput, Unavailable
+from domain.rate import Rate, by_host
 from domain.retention import Retention
 from domain.run import AttemptOutcome, ClaimedRun, Decision, decide
 from domain.summary import TickKind, TickSummary
@@ -37,6 +39,7 @@ from functions.notifications import Notifier, NotifySettings, Tell, tell_nobody
 from functions.routing import Routes
 from functions.schema import require_schema
 from functions.settings import Settings
+from functions.spent_rates import SpentRates
 from functions.transfer import monotonic
 from functions.webhook import call_of
 from functions.workers import wake_workers
@@ -57,12 +60,16 @@ PAYLOAD_BYTES = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long a tick may take; how many calls it has in flight, in all and to one destination; how long logs stay."""
+    """How long a tick may take; how many calls it has in flight, in all and to one destination; how long logs stay.
+
+    `rates` of destinations are known by their hosts.
+    """
 
     budget_seconds: float
     concurrency: int
     per_destination: int
     retention: Retention = field(default_factory=Retention)
+    rates: Mapping[str, Rate] = field(default_factory=dict)
 
 
 routes = Routes("Tick")
@@ -99,6 +106,7 @@ def serve(kind: TickKind) -> schemas.TickSummary:
             retention=Retention(
                 success_days=settings.retention_success_days, other_days=settings.retention_days
             ),
+            rates=by_host(settings.destination_rates),
         )
         if kind is TickKind.TICK:
             wake_workers(engine, settings)
@@ -181,6 +189,7 @@ class Tick:
         self._unsent: list[ClaimedRun] = []
         self._unanswered: list[ClaimedRun] = []
         self._crowded: set[str] = set()
+        self._spent = SpentRates()
         self._looks_again = False
         self._looks_past = True
         self._looks_past_at = self._began_at
@@ -333,6 +342,7 @@ class Tick:
         room, began_at = self._room(calls), monotonic()
         with transaction(self._engine) as connection:
             claimed = claim(connection, room)
+        self._spent.learn(monotonic(), room.ledger.waits)
         self._looks_again |= bool(room.contended)
         self._start(claimed, began_at)
         return claimed.taken
@@ -367,6 +377,7 @@ class Tick:
             has_last_chance=not any(run.is_last_chance for run in unsettled),
             held=[run.id for run in unsettled],
             crowded=self._crowded,
+            ledger=Ledger(self._limits.rates, self._spent.closed(monotonic())),
         )
 
     def _start(self, claimed: Claimed, began_at: float) -> None:
@@ -401,7 +412,10 @@ class Tick:
         seconds_left = self._ends_at - monotonic() - SPARE_SECONDS
         with transaction(self._engine) as connection:
             slot_seconds, retry_seconds = seconds_until_next(connection, seconds_left)
-        self._lookout.found(monotonic(), slot_seconds, retry_seconds, gets_anywhere=gets_anywhere)
+        opens_at = self._spent.opens_at()
+        self._lookout.found(
+            monotonic(), slot_seconds, retry_seconds, gets_anywhere=gets_anywhere, opens_at=opens_at
+        )
 
     def _expect_retry(self, decision: Decision) -> None:
         retry_at = monotonic() + (decision.delay_seconds or 0)

@@ -41,6 +41,7 @@ SHOWN = {
     "tick_budget_seconds",
     "delivery_concurrency",
     "destination_concurrency",
+    "destination_rates",
     "retention_success_days",
     "retention_days",
     "log_level",

@@ -40,7 +40,9 @@ RECEIVERS = 2
 BETWEEN_MINUTES = (5, 25, 45)
 """Actions begin at these seconds, so that none of them runs into a slot; in between, time leaps."""
 
-EMPTY = "TRUNCATE tasks, task_state, task_logs, ticks, throttled_destinations, deleted_tasks"
+EMPTY = (
+    "TRUNCATE tasks, task_state, task_logs, ticks, throttled_destinations, destination_limits, deleted_tasks"
+)
 READ_NEXT = """
 SELECT least(
     (SELECT min(next_run_at) FROM task_state WHERE next_run_at > clock_timestamp()),

@@ -31,6 +31,7 @@ NOT_SET_IN_THE_CLOUD = {
     "LOCAL_TICK": "Cloud Scheduler calls tick",
     "K_SERVICE": "Cloud Run sets it",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "an extra, whose packages are not deployed: docs/telemetry.md",
+    "DESTINATION_RATES": "its default is right for what is known by now",
     "DATABASE_URL": "the connector and IAM take its place: it would hold a password",
     "POSTGRES_HOST": "the connector knows the address",
     "POSTGRES_PORT": "the connector knows the port",

@@ -19,6 +19,7 @@ from db.run_claims import claim_due_runs
 from db.slot_claims import claim_slots
 from db.task_logs import TaskLogFilter, get_task_log, list_task_logs
 from db.tasks import create_task, get_task, update_task
+from domain.rate import Rate, by_host, parse_rates
 from domain.run import ClaimedRun, TaskLog, TaskLogOrder
 from domain.summary import TickSummary
 from domain.task import Task, TaskDefinition, TaskStatus
@@ -100,23 +101,33 @@ class Insignia:
         now: datetime = self.execute("SELECT clock_timestamp()").scalar_one()
         return now
 
-    def run(self, task_id: UUID, per_destination: int = 64) -> TaskLog:
+    def run(self, task_id: UUID, per_destination: int = 64, rates: str = "none") -> TaskLog:
         """A manual run up to its first attempt."""
         run_id = uuid4()
-        begin = partial(begin_run, run_id=run_id, task_id=task_id, per_destination=per_destination)
+        begin = partial(
+            begin_run,
+            run_id=run_id,
+            task_id=task_id,
+            per_destination=per_destination,
+            rates=rates_of(rates),
+        )
         attempt(self.engine, LOOPBACK, begin)
         return self.log(run_id)
 
     def retry(self, log_id: UUID) -> TaskLog:
         run_id = uuid4()
-        attempt(self.engine, LOOPBACK, partial(begin_retry, run_id=run_id, log_id=log_id, per_destination=64))
+        attempt(
+            self.engine,
+            LOOPBACK,
+            partial(begin_retry, run_id=run_id, log_id=log_id, per_destination=64, rates={}),
+        )
         return self.log(run_id)
 
     def begin_run(self, task_id: UUID) -> UUID:
         """A manual run whose process dies before its call."""
         run_id = uuid4()
         with transaction(self.engine) as connection:
-            begin_run(connection, run_id=run_id, task_id=task_id, per_destination=64)
+            begin_run(connection, run_id=run_id, task_id=task_id, per_destination=64, rates={})
         return run_id
 
     def log(self, log_id: UUID) -> TaskLog:
@@ -129,14 +140,22 @@ class Insignia:
         budget_seconds: float = 30,
         concurrency: int = 256,
         per_destination: int = 64,
+        rates: str = "none",
         egress: Egress = LOOPBACK,
         notify: NotifySettings | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> TickSummary:
         limits = Limits(
-            budget_seconds=budget_seconds, concurrency=concurrency, per_destination=per_destination
+            budget_seconds=budget_seconds,
+            concurrency=concurrency,
+            per_destination=per_destination,
+            rates=rates_of(rates),
         )
         return run_tick(self.engine, egress, limits, notify=notify, is_stopping=is_stopping)
+
+
+def rates_of(text: str) -> dict[str, Rate]:
+    return by_host(parse_rates(text))
 
 
 def room(calls: int, per_destination: int = 64) -> Room:

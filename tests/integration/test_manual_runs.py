@@ -261,7 +261,7 @@ def test_of_retries_at_the_same_time_one_is_made(insignia: Insignia) -> None:
         run_id = uuid4()
         try:
             with transaction(insignia.engine) as connection:
-                begin_retry(connection, run_id=run_id, log_id=log.id, per_destination=64)
+                begin_retry(connection, run_id=run_id, log_id=log.id, per_destination=64, rates={})
         except Conflict:
             return None
         return run_id

@@ -242,7 +242,7 @@ CHANGES: dict[str, Callable[[Connection, Filled], object]] = {
     ),
     "delete a task with many logs": lambda connection, filled: delete_task(connection, filled.talkative),
     "run a task": lambda connection, filled: begin_run(
-        connection, run_id=uuid4(), task_id=filled.talkative, per_destination=64
+        connection, run_id=uuid4(), task_id=filled.talkative, per_destination=64, rates={}
     ),
     "read the hours of a task": read_hours,
     "read the last runs": lambda connection, filled: read_recent_runs(

@@ -73,3 +73,28 @@ def test_a_tick_that_makes_one_attempt_looks_for_nothing() -> None:
     lookout = Lookout(NOW)
     lookout.never()
     assert lookout.claims_at == math.inf
+
+
+def test_what_waits_for_a_rate_is_looked_for_when_that_opens() -> None:
+    lookout = Lookout(NOW)
+    lookout.after_runs(NOW, are_some=False)
+    lookout.found(NOW, -1, math.inf, gets_anywhere=False, opens_at=NOW + 0.2)
+    assert lookout.claims_at == lookout.retries_at == lookout.runs_at == NOW + 0.2
+
+
+def test_a_tick_goes_on_for_a_rate_that_opens_later_and_meanwhile_looks_every_half_second() -> None:
+    lookout = Lookout(NOW)
+    lookout.after_runs(NOW, are_some=False)
+    lookout.found(NOW, -1, -1, gets_anywhere=False, opens_at=NOW + 2)
+    assert lookout.claims_at == NOW + PAUSE_SECONDS
+    lookout.found(NOW, -1, math.inf, gets_anywhere=False, opens_at=NOW + 2)
+    assert (lookout.claims_at, lookout.retries_at) == (NOW + PAUSE_SECONDS, NOW + 2)
+    assert lookout.runs_at == NOW + PAUSE_SECONDS
+
+
+def test_a_rate_that_is_used_up_delays_no_slot_and_no_retry_of_others() -> None:
+    lookout = Lookout(NOW)
+    lookout.found(NOW, 0.3, 0.1, gets_anywhere=False, opens_at=NOW + 2)
+    assert (lookout.claims_at, lookout.retries_at) == (NOW + 0.1, NOW + 0.1)
+    lookout.found(NOW, 0.3, math.inf, gets_anywhere=False, opens_at=NOW + 2)
+    assert lookout.claims_at == NOW + 0.3

@@ -157,6 +157,18 @@ def test_a_token_that_may_only_read_is_checked_like_the_other_and_is_another() -
         load({"API_TOKEN": f"{TOKEN},{TOKEN}2", "API_READ_TOKEN": f"{TOKEN}3,{TOKEN}2"})
 
 
+def test_each_webhook_of_discord_has_a_rate_unless_others_are_said() -> None:
+    assert [str(rate) for rate in load({}).destination_rates] == [
+        "discord.com/*=5/2s",
+        "discordapp.com/*=5/2s",
+    ]
+    assert load({"DESTINATION_RATES": "none"}).destination_rates == ()
+    with pytest.raises(
+        SettingsError, match=r"^DESTINATION_RATES has 'example.com=5'; expected a host, or host/"
+    ):
+        load({"DESTINATION_RATES": "example.com=5"})
+
+
 def test_origins_are_as_browsers_send_them() -> None:
     origins = "https://app.example.com, http://localhost:3000,http://[::1]:80"
     assert load({"CORS_ORIGINS": origins}).cors_origins == tuple(origins.replace(" ", "").split(","))
