@@ -3,6 +3,7 @@
 Nothing here runs at import: gunicorn forks after it, and a pool or a thread must not cross a fork.
 """
 
+import gc
 import os
 import secrets
 import signal
@@ -27,6 +28,8 @@ API_CONNECTIONS = 5
 TICK_CONNECTIONS = 2
 """Of one instance: with the number of instances, they must fit into what the database allows."""
 
+GARBAGE_THRESHOLD = 20_000
+
 
 def start() -> None:
     """Check the settings and set up logging; a wrong setting ends the process with one line."""
@@ -36,6 +39,17 @@ def start() -> None:
     except SettingsError as error:
         sys.exit(f"Insignia cannot start: {error}")
     without_control_socket()
+    collect_garbage_rarely()
+
+
+def collect_garbage_rarely() -> None:
+    """Leave out of garbage collection what has been imported, and look at the rest less often.
+
+    Thousands of runs at once are thousands of objects that all live until they are settled: by the default, the
+    collector goes through them every 700, and finds nothing (3 % of the CPU of a tick).
+    """
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
 
 
 def without_control_socket() -> None:
