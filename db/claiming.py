@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection
 
 from db.destination_limits import Ledger
 from db.driver import kept
 from db.engine import uuid_array
+from db.json_rows import read_json
 from domain.rate import destinations_of
 from domain.retry import RetryOn
 from domain.run import ClaimedRun
@@ -36,7 +36,7 @@ MAY_RUN = "(s.status = 'active' OR l.source = 'manual')"
 """A run `l` of a task `s`: only manual runs are made of tasks that are not active."""
 
 READ_DEFINITIONS = kept("""
-SELECT coalesce(json_object_agg(id, definition), '{}') FROM (
+SELECT coalesce(json_object_agg(id, definition), '{}')::text FROM (
     SELECT id, json_build_object(
         'name', name, 'schedule', schedule, 'timezone', timezone,
         'run_at', run_at, 'start_at', start_at, 'end_at', end_at,
@@ -67,7 +67,7 @@ class Room:
     payload_bytes: int
     max_timeout_seconds: int
     has_last_chance: bool = True
-    held: Sequence[UUID] = ()
+    held: Sequence[str] = ()
     elsewhere: Counter[str] = field(default_factory=Counter)
     crowded: set[str] = field(default_factory=set)
     contended: set[str] = field(default_factory=set)
@@ -121,7 +121,7 @@ def read_definitions(connection: Connection, tasks: Sequence[Mapping[str, Any]])
     definitions: dict[str, dict[str, Any]] = {}
     if tasks:
         task_ids = uuid_array(task["task_id"] for task in tasks)
-        definitions = connection.execute(READ_DEFINITIONS, {"task_ids": task_ids}).scalar_one()
+        definitions = read_json(connection, READ_DEFINITIONS, {"task_ids": task_ids})
         for definition in definitions.values():
             definition["payload"] = definition["payload"].encode()
     return definitions
@@ -137,9 +137,9 @@ def timing_of(definition: Mapping[str, Any]) -> Timing:
 
 def claimed_run(run: Mapping[str, Any], definition: Mapping[str, Any]) -> ClaimedRun:
     return ClaimedRun(
-        id=UUID(run["id"]),
-        lease_id=UUID(run["lease_id"]),
-        task_id=UUID(run["task_id"]),
+        id=run["id"],
+        lease_id=run["lease_id"],
+        task_id=run["task_id"],
         scheduled_for=datetime.fromisoformat(run["scheduled_for"]),
         started_at=datetime.fromisoformat(run["started_at"]),
         number=run["number"],

@@ -165,9 +165,9 @@ def unstored_run(
         )
     ledger.record(connection)
     return ClaimedRun(
-        id=uuid4(),
-        lease_id=uuid4(),
-        task_id=uuid4(),
+        id=str(uuid4()),
+        lease_id=str(uuid4()),
+        task_id=str(uuid4()),
         scheduled_for=now,
         started_at=now,
         number=1,

@@ -13,22 +13,24 @@ from sqlalchemy import Connection, text
 
 from db.claiming import Room
 from db.engine import uuid_array
+from db.json_rows import json_rows, read_json
 
 LOCKS = 0x1A51
 """The first key of the advisory locks; the second is the hash of a destination."""
 
 TRY_LOCKS = text("""
-SELECT coalesce(json_agg(destination), '[]') FROM unnest(CAST(:destinations AS text[])) AS wanted(destination)
+SELECT coalesce(json_agg(destination), '[]')::text
+FROM json_array_elements_text(CAST(:destinations AS json)) AS wanted(destination)
 WHERE pg_try_advisory_xact_lock(:locks, hashtext(destination))
 """)
 
 WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:destination))")
 
 COUNT_CALLS = text("""
-SELECT coalesce(json_object_agg(destination, calls), '{}') FROM (
+SELECT coalesce(json_object_agg(destination, calls), '{}')::text FROM (
     SELECT destination, count(*) AS calls FROM task_logs l JOIN task_state s USING (task_id)
     WHERE l.status = 'running' AND l.available_at > statement_timestamp() AND l.id <> ALL (CAST(:held AS uuid[]))
-        AND destination = ANY (CAST(:destinations AS text[]))
+        AND destination = ANY (ARRAY(SELECT json_array_elements_text(CAST(:destinations AS json))))
     GROUP BY destination
 ) used
 """)
@@ -40,11 +42,11 @@ def open_places(connection: Connection, room: Room, destinations: Iterable[str])
     A statement of its own after the locks: counted with them, the calls would come from the snapshot before.
     """
     wanted = sorted({*destinations} - room.crowded)
-    locked = connection.execute(TRY_LOCKS, {"locks": LOCKS, "destinations": wanted}).scalar_one()
+    locked = read_json(connection, TRY_LOCKS, {"locks": LOCKS, "destinations": json_rows(wanted)})
     room.contended.update({*wanted}.difference(locked))
     room.crowded |= room.contended
-    values = {"held": uuid_array(room.held), "destinations": locked}
-    room.elsewhere = Counter(connection.execute(COUNT_CALLS, values).scalar_one())
+    values = {"held": uuid_array(room.held), "destinations": json_rows(locked)}
+    room.elsewhere = Counter(read_json(connection, COUNT_CALLS, values))
 
 
 def lock_places(connection: Connection, destination: str) -> None:

@@ -1,13 +1,13 @@
 """Statements by which a tick takes up runs again: retries, and runs whose process died."""
 
 from collections.abc import Sequence
-from uuid import uuid4
 
 from sqlalchemy import Connection, text
 
 from db.claiming import MAY_BE_CALLED, MAY_RUN, Claimed, Room, claimed_run, read_definitions
 from db.driver import kept
-from db.engine import compact_json, uuid_array
+from db.engine import uuid_array
+from db.json_rows import json_rows, read_json
 from db.places import open_places
 from domain.run import LEASE_MARGIN_SECONDS, MAX_LOST_LEASES, ClaimedRun
 
@@ -35,7 +35,7 @@ WITH last_chance AS MATERIALIZED (
 )
 SELECT coalesce(json_agg(json_build_object(
     'run_id', l.id, 'task_id', task_id, 'destination', s.destination,
-    'timeout_seconds', s.timeout_seconds)), '[]')
+    'timeout_seconds', s.timeout_seconds, 'lease_id', gen_random_uuid())), '[]')::text
 FROM run l JOIN task s USING (task_id) WHERE {MAY_RUN}
 """)
 
@@ -61,7 +61,7 @@ WITH claim AS MATERIALIZED (
     RETURNING l.id, l.lease_id, l.task_id, l.scheduled_for, clock.now AS started_at,
         l.retry_count + 1 AS number, l.lost_leases, l.throttles
 )
-SELECT coalesce(json_agg(continued), '[]') FROM continued
+SELECT coalesce(json_agg(continued), '[]')::text FROM continued
 """)
 
 
@@ -90,7 +90,7 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
         "has_last_chance": room.has_last_chance,
         "held": uuid_array(room.held),
     }
-    due = connection.execute(LOCK_DUE_RUNS, room.parameters() | limits).scalar_one()
+    due = read_json(connection, LOCK_DUE_RUNS, room.parameters() | limits)
     if not due:
         return Claimed()
     definitions = read_definitions(connection, due)
@@ -105,12 +105,12 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     claims = [
         {
             "run_id": run_id,
-            "lease_id": str(uuid4()),
+            "lease_id": run["lease_id"],
             "lease_seconds": run["timeout_seconds"] + LEASE_MARGIN_SECONDS,
         }
         for run_id, run in tasks.items()
     ]
-    runs = connection.execute(CONTINUE_RUNS, {"claims": compact_json(claims)}).scalar_one()
+    runs = read_json(connection, CONTINUE_RUNS, {"claims": json_rows(claims)})
     room.ledger.record(connection)
     claimed = [claimed_run(tasks[run["id"]] | run, definitions[run["task_id"]]) for run in runs]
     return Claimed(runs=claimed, taken=len(claimed))
@@ -121,6 +121,6 @@ def release(connection: Connection, runs: Sequence[ClaimedRun], *, were_sent: bo
 
     Only those whose lease is still ours; the result is their number.
     """
-    rows = [{"run_id": str(run.id), "lease_id": str(run.lease_id)} for run in runs]
-    values = {"runs": compact_json(rows), "were_sent": were_sent}
+    rows = [{"run_id": run.id, "lease_id": run.lease_id} for run in runs]
+    values = {"runs": json_rows(rows), "were_sent": were_sent}
     return connection.execute(RELEASE_RUNS, values).rowcount

@@ -5,7 +5,6 @@ repeated: what stands already is not written again (docs/engine.md, Tick, 5). It
 results whose task somebody else holds just now come back as `deferred`.
 """
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from db.cancellation import cancel_due_slots, cancel_waiting_runs
 from db.claiming import read_definitions, timing_of
 from db.driver import kept
 from db.engine import sqlstate, unavailable_reason
+from db.json_rows import json_rows, read_json
 from domain.notification import Change, ChangeKind, change_of_run
 from domain.run import Decision
 
@@ -117,14 +117,15 @@ SETTLE = kept(
     ON CONFLICT (destination) DO UPDATE
         SET available_at = greatest(throttled_destinations.available_at, excluded.available_at)
 )
-SELECT
-    (SELECT coalesce(json_object_agg(id, status), '{}') FROM settled),
-    (SELECT coalesce(json_agg(json_build_object(
+SELECT json_build_object(
+    'settled', (SELECT coalesce(json_object_agg(id, status), '{}') FROM settled),
+    'changed', (SELECT coalesce(json_agg(json_build_object(
         'task_id', task_id, 'slot', slot, 'revision', revision, 'now', now, 'deactivates', deactivates,
         'run_id', failed_run_id)), '[]')
      FROM kept WHERE deactivates OR slot IS NULL),
-    (SELECT coalesce(json_agg(json_build_object('run_id', id, 'status', status, 'now', now)), '[]')
+    'turned', (SELECT coalesce(json_agg(json_build_object('run_id', id, 'status', status, 'now', now)), '[]')
      FROM since_success WHERE (status = 'failed') <> (status_before IS NOT DISTINCT FROM 'failed'))
+)::text
 """
 )
 
@@ -159,7 +160,7 @@ RECORD_UNSETTLED = text(
     FROM disposed WHERE l.id = disposed.run_id AND disposal = 'late'
     RETURNING l.id
 )
-SELECT json_object_agg(run_id, disposal) FROM disposed WHERE (SELECT count(*) FROM late) >= 0
+SELECT json_object_agg(run_id, disposal)::text FROM disposed WHERE (SELECT count(*) FROM late) >= 0
 """
 )
 
@@ -201,8 +202,8 @@ class Settlement:
     `changes` are what may have to be told of the tasks: streaks of failures that began or ended, deactivations.
     """
 
-    disposals: dict[UUID, Disposal]
-    deactivated: set[UUID] = field(default_factory=set)
+    disposals: dict[str, Disposal]
+    deactivated: set[str] = field(default_factory=set)
     cancelled: int = 0
     changes: list[Change] = field(default_factory=list)
 
@@ -234,12 +235,12 @@ def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
 
 def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
     rows = [result_row(position, decision) for position, decision in enumerate(decisions)]
-    # In ASCII: what cannot be encoded has to be refused by the database, not by the driver, which breaks at it.
-    settled, changed, turned = connection.execute(SETTLE, {"results": json.dumps(rows)}).one()
-    settlement = Settlement(disposals={UUID(run_id): Disposal(status) for run_id, status in settled.items()})
+    done = read_json(connection, SETTLE, {"results": json_rows(rows)})
+    settled, changed, turned = done["settled"], done["changed"], done["turned"]
+    settlement = Settlement(disposals={run_id: Disposal(status) for run_id, status in settled.items()})
     deactivated = [task for task in changed if task["deactivates"]]
     if deactivated:
-        settlement.deactivated = {UUID(task["task_id"]) for task in deactivated}
+        settlement.deactivated = {task["task_id"] for task in deactivated}
         settlement.cancelled = cancel_with_deactivation(connection, deactivated)
     if turned or deactivated:
         settlement.changes = changes_of(decisions, turned, deactivated)
@@ -247,12 +248,10 @@ def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settl
         complete_tasks(connection)
     if len(settlement.disposals) < len(rows):
         unsettled = [row for row in rows if row["run_id"] not in settled]
-        planned = {str(decision.run.id): decision.status for decision in decisions}
-        others = connection.execute(RECORD_UNSETTLED, {"results": json.dumps(unsettled)}).scalar_one()
+        planned = {decision.run.id: decision.status for decision in decisions}
+        others = read_json(connection, RECORD_UNSETTLED, {"results": json_rows(unsettled)})
         for run_id, disposal in others.items():
-            settlement.disposals[UUID(run_id)] = Disposal(
-                planned[run_id] if disposal == "repeated" else disposal
-            )
+            settlement.disposals[run_id] = Disposal(planned[run_id] if disposal == "repeated" else disposal)
     return settlement
 
 
@@ -262,7 +261,7 @@ def changes_of(
     deactivated: Sequence[Mapping[str, Any]],
 ) -> list[Change]:
     """What is told of runs that `turned` from success to failure or back, and of tasks that went off with one."""
-    by_run = {str(decision.run.id): decision for decision in decisions}
+    by_run = {decision.run.id: decision for decision in decisions}
     kinds = [
         *((ChangeKind.FAILED if run["status"] == "failed" else ChangeKind.RECOVERED, run) for run in turned),
         *((ChangeKind.DEACTIVATED, task) for task in deactivated),
@@ -307,9 +306,9 @@ def result_row(position: int, decision: Decision) -> dict[str, object]:
     run, attempt = decision.run, decision.attempt
     return {
         "position": position,
-        "run_id": str(run.id),
-        "lease_id": str(run.lease_id),
-        "task_id": str(run.task_id),
+        "run_id": run.id,
+        "lease_id": run.lease_id,
+        "task_id": run.task_id,
         "destination": run.destination,
         "status": decision.status,
         "delay_seconds": decision.delay_seconds,

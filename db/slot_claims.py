@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Engine, text
 from db.backlog import complete_tasks
 from db.claiming import MAY_BE_CALLED, Claimed, Room, claimed_run, read_definitions, timing_of
 from db.driver import kept
-from db.engine import compact_json, transaction, uuid_array
+from db.engine import transaction, uuid_array
+from db.json_rows import json_rows, read_json
 from db.places import open_places
 from domain.errors import InvalidInput
 from domain.misfire import CatchUp, Stretch, catch_up
@@ -49,9 +50,9 @@ IS_DUE = (
 )
 
 LOCK_DUE_TASKS = kept(f"""
-SELECT coalesce(json_agg(due), '[]') FROM (
+SELECT coalesce(json_agg(due), '[]')::text FROM (
     SELECT task_id, next_run_at AS slot, revision, destination, timeout_seconds, is_catching_up,
-        statement_timestamp() AS now
+        statement_timestamp() AS now, gen_random_uuid() AS run_id, gen_random_uuid() AS lease_id
     FROM task_state s
     WHERE {IS_DUE}
         AND next_run_at > statement_timestamp() - interval '{LONG_LATE}'
@@ -61,9 +62,9 @@ SELECT coalesce(json_agg(due), '[]') FROM (
 """)
 
 READ_LONG_LATE_TASKS = kept(f"""
-SELECT coalesce(json_agg(due), '[]') FROM (
+SELECT coalesce(json_agg(due), '[]')::text FROM (
     SELECT task_id, next_run_at AS slot, revision, destination, timeout_seconds, is_catching_up,
-        statement_timestamp() AS now
+        statement_timestamp() AS now, gen_random_uuid() AS run_id, gen_random_uuid() AS lease_id
     FROM task_state s
     WHERE {IS_DUE}
         AND next_run_at <= statement_timestamp() - interval '{LONG_LATE}'
@@ -72,7 +73,7 @@ SELECT coalesce(json_agg(due), '[]') FROM (
 """)
 
 LOCK_PLANNED_TASKS = text("""
-SELECT coalesce(json_agg(task_id), '[]') FROM (
+SELECT coalesce(json_agg(task_id), '[]')::text FROM (
     SELECT s.task_id FROM task_state s JOIN json_to_recordset(CAST(:planned AS json)) AS planned(
         task_id uuid, slot timestamptz, revision int) USING (task_id)
     WHERE s.status = 'active' AND s.next_run_at = planned.slot AND s.revision = planned.revision
@@ -81,7 +82,7 @@ SELECT coalesce(json_agg(task_id), '[]') FROM (
 """)
 
 READ_LIVE_RUNS = kept("""
-SELECT coalesce(json_object_agg(task_id, began_at), '{}') FROM (
+SELECT coalesce(json_object_agg(task_id, began_at), '{}')::text FROM (
     SELECT task_id, min(execution_time) AS began_at FROM task_logs
     WHERE task_id = ANY (CAST(:task_ids AS uuid[])) AND status IN ('running', 'retrying') AND source = 'schedule'
     GROUP BY task_id
@@ -125,7 +126,7 @@ WITH claim AS MATERIALIZED (
     ON CONFLICT (task_id, scheduled_for) WHERE source = 'schedule' DO NOTHING
     RETURNING id, execution_time
 )
-SELECT coalesce(json_object_agg(id, execution_time), '{}') FROM begun
+SELECT coalesce(json_object_agg(id, execution_time), '{}')::text FROM begun
 """)
 
 
@@ -145,14 +146,14 @@ def claim_slots(connection: Connection, room: Room) -> Claimed:
     overlaps by its overlap policy, each with a row that says so. A task whose schedule can no longer be computed
     is deactivated, alone, and its slot recorded as `cancelled`.
     """
-    due = connection.execute(LOCK_DUE_TASKS, room.parameters()).scalar_one()
+    due = read_json(connection, LOCK_DUE_TASKS, room.parameters())
     return begin_runs(connection, plan(due, read_definitions(connection, due)), room)
 
 
 def plan_long_late_slots(engine: Engine, room: Room) -> list[Plan]:
     """Plan the tasks that are late by more than an hour, without a lock and outside of a transaction."""
     with transaction(engine) as connection:
-        late = connection.execute(READ_LONG_LATE_TASKS, room.parameters()).scalar_one()
+        late = read_json(connection, READ_LONG_LATE_TASKS, room.parameters())
         definitions = read_definitions(connection, late)
     return plan(late, definitions)
 
@@ -160,7 +161,7 @@ def plan_long_late_slots(engine: Engine, room: Room) -> list[Plan]:
 def claim_long_late_slots(connection: Connection, plans: Sequence[Plan], room: Room) -> Claimed:
     """Claim what was planned, as far as nothing has changed since."""
     planned = [{name: plan.task[name] for name in ("task_id", "slot", "revision")} for plan in plans]
-    locked = set(connection.execute(LOCK_PLANNED_TASKS, {"planned": compact_json(planned)}).scalar_one())
+    locked = set(read_json(connection, LOCK_PLANNED_TASKS, {"planned": json_rows(planned)}))
     return begin_runs(connection, [plan for plan in plans if plan.task["task_id"] in locked], room)
 
 
@@ -202,9 +203,8 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
     claimed = Claimed()
     if not plans:
         return claimed
-    live = connection.execute(
-        READ_LIVE_RUNS, {"task_ids": uuid_array(plan.task["task_id"] for plan in plans)}
-    ).scalar_one()
+    task_ids = uuid_array(plan.task["task_id"] for plan in plans)
+    live = read_json(connection, READ_LIVE_RUNS, {"task_ids": task_ids})
     open_places(connection, room, (plan.task["destination"] for plan in plans))
     room.ledger.open(
         connection, ((plan.task["destination"], plan.task["definition"]["webhook_url"]) for plan in plans)
@@ -215,7 +215,11 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
     for plan in plans:
         definition, slot = plan.task["definition"], plan.catch_up.run
         began_at = live.get(plan.task["task_id"])
-        row = {"id": str(uuid4()), "task_id": plan.task["task_id"], "revision": plan.task["revision"]}
+        row = {
+            "id": plan.task["run_id"],
+            "task_id": plan.task["task_id"],
+            "revision": plan.task["revision"],
+        }
         if plan.fault:
             rows.append(row | {"status": "cancelled", "slot": plan.task["slot"], "message": plan.fault})
             claimed.deactivated += 1
@@ -232,7 +236,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
                 claimed.skipped += 1
             elif room.take(plan.task["destination"], definition["webhook_url"], len(definition["payload"])):
                 lease = {
-                    "lease_id": str(uuid4()),
+                    "lease_id": plan.task["lease_id"],
                     "lease_seconds": plan.task["timeout_seconds"] + LEASE_MARGIN_SECONDS,
                 }
                 rows.append(row | lease | {"status": "running", "slot": slot.isoformat()})
@@ -252,18 +256,14 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
             }
         )
     claimed.taken = len(claims)
-    started = connection.execute(
-        BEGIN_RUNS, {"claims": compact_json(claims), "rows": compact_json(rows)}
-    ).scalar_one()
+    started = read_json(connection, BEGIN_RUNS, {"claims": json_rows(claims), "rows": json_rows(rows)})
     room.ledger.record(connection)
     if any(claim["next_run_at"] is None for claim in claims):
         complete_tasks(connection)
-    leases = {row["id"]: row.get("lease_id") for row in rows}
     for run_id, planned in begun.items():
         if run_id in started:
             begin = {
                 "id": run_id,
-                "lease_id": leases[run_id],
                 "scheduled_for": str(planned.catch_up.run),
                 "started_at": started[run_id],
                 "number": 1,

@@ -35,9 +35,9 @@ class Change:
     kind: ChangeKind
     happened_at: datetime
     message: str
-    task_id: UUID
+    task_id: str
     task_name: str
-    run_id: UUID
+    run_id: str
     scheduled_for: datetime
     status: RunStatus
 
@@ -45,9 +45,9 @@ class Change:
     def data(self) -> dict[str, Any]:
         """As it is kept and told, in JSON."""
         return {
-            "task_id": str(self.task_id),
+            "task_id": self.task_id,
             "task_name": self.task_name,
-            "run_id": str(self.run_id),
+            "run_id": self.run_id,
             "scheduled_for": instant(self.scheduled_for),
             "status": self.status,
             "message": self.message,

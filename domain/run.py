@@ -48,14 +48,14 @@ class AttemptOutcome(StrEnum):
     LATE = "late"
 
 
-def trace_id(run_id: UUID) -> str:
+def trace_id(run_id: str) -> str:
     """Of W3C Trace Context, 32 hexadecimal digits: the same for all attempts of a run."""
-    return run_id.hex
+    return run_id.replace("-", "")
 
 
-def span_id(lease_id: UUID) -> str:
+def span_id(lease_id: str) -> str:
     """Of W3C Trace Context, 16 hexadecimal digits: another one for each attempt."""
-    return lease_id.hex[:16]
+    return lease_id[:8] + lease_id[9:13] + lease_id[14:18]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +63,13 @@ class ClaimedRun:
     """A run that this process may attempt once, until its lease ends, and the definition it goes by.
 
     `number` counts attempts from 1; `lost_leases` of the earlier ones ended with their process, `throttles` were
-    sent away with a Retry-After. `payload` is JSON in UTF-8.
+    sent away with a Retry-After. `payload` is JSON in UTF-8. Ids are UUIDs in text, as PostgreSQL writes them:
+    they are only passed on, and thousands would be parsed and written again.
     """
 
-    id: UUID
-    lease_id: UUID
-    task_id: UUID
+    id: str
+    lease_id: str
+    task_id: str
     scheduled_for: datetime
     started_at: datetime
     number: int

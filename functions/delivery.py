@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from itertools import count
 from types import TracebackType
 from typing import Self
-from uuid import UUID
 
 import pycurl
 
@@ -42,6 +41,7 @@ class Deliveries:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._selector = selectors.DefaultSelector()
+        self._watched: set[int] = set()
         self._timer_at: float | None = None
         self._transfers: dict[pycurl.Curl, Transfer] = {}
         self._deadlines: list[tuple[float, int, Transfer]] = []
@@ -51,7 +51,7 @@ class Deliveries:
         self._lookups = Lookups()
         self._selector.register(self._lookups.bell, selectors.EVENT_READ)
         self._waiting: deque[Call] = deque()
-        self._waits_since: dict[UUID, float] = {}
+        self._waits_since: dict[str, float] = {}
 
     @property
     def in_flight(self) -> int:
@@ -131,7 +131,7 @@ class Deliveries:
             (self._waits_since[call.id] + call.timeout_seconds for call in self._waiting), default=math.inf
         )
 
-    def abandon(self) -> set[UUID]:
+    def abandon(self) -> set[str]:
         """Drop the calls in flight, and return those that were not sent; whether the others arrived is not known."""
         unsent = {call.id for call in self._waiting}
         unsent |= {transfer.call.id for transfer in self._transfers.values() if not transfer.is_sent}
@@ -221,13 +221,14 @@ class Deliveries:
         events = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (
             selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
         )
-        is_watched = fd in self._selector.get_map()
         if what == pycurl.POLL_REMOVE or not events:
-            if is_watched:
+            if fd in self._watched:
+                self._watched.discard(fd)
                 self._selector.unregister(fd)
-        elif is_watched:
+        elif fd in self._watched:
             self._selector.modify(fd, events)
         else:
+            self._watched.add(fd)
             self._selector.register(fd, events)
 
     def _set_timer(self, timeout_ms: int) -> None:

@@ -50,8 +50,8 @@ def log_delivery(decision: Decision, disposal: Disposal) -> None:
         decision.message,
         extra={
             "event": event_of(disposal),
-            "task_id": str(run.task_id),
-            "run_id": str(run.id),
+            "task_id": run.task_id,
+            "run_id": run.id,
             "trace_id": run.trace_id,
             "attempt": run.number,
             "status": disposal,
@@ -82,8 +82,8 @@ def log_deactivation(run: ClaimedRun) -> None:
         run.task_name,
         extra={
             "event": "task.deactivated",
-            "task_id": str(run.task_id),
-            "run_id": str(run.id),
+            "task_id": run.task_id,
+            "run_id": run.id,
             "trace_id": run.trace_id,
         },
     )

@@ -22,7 +22,7 @@ def beat(url: str, egress: Egress, *, has_failed: bool) -> None:
     A call that fails is logged, and changes nothing. https://healthchecks.io/docs/signaling_failures/
     """
     call = Call(
-        id=uuid4(),
+        id=str(uuid4()),
         url=parse_webhook_url(with_fail(url) if has_failed else url),
         method=Method.POST,
         headers={"User-Agent": f"Insignia/{VERSION}", "Expect": ""},

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
-from uuid import UUID
 
 from db.engine import Connection, Engine, transaction
 from db.notifications import claim_notifications, record_told, write_notifications
@@ -71,7 +70,7 @@ class Notifier:
         self._is_stopping = is_stopping
         self._looks_at = math.inf
         self._deliveries: Deliveries | None = None
-        self._calls: dict[UUID, Notification] = {}
+        self._calls: dict[str, Notification] = {}
         self._told: list[Told] = []
 
     def tell(self, connection: Connection, changes: Sequence[Change]) -> None:
@@ -131,7 +130,7 @@ class Notifier:
             if was_frozen:
                 self._end(notification, None)
             else:
-                self._calls[notification.id] = notification
+                self._calls[call.id] = notification
                 self._deliveries.start(call)
 
     def _collect(self, deliveries: Deliveries, wait_seconds: float) -> None:
@@ -178,7 +177,7 @@ def call_of(notification: Notification, settings: NotifySettings) -> Call:
     if secrets := [parse_signing_secret(secret) for secret in settings.signing_secrets]:
         headers["webhook-signature"] = signature_header(secrets, webhook_id, timestamp, body)
     return Call(
-        id=notification.id,
+        id=webhook_id,
         url=parse_webhook_url(url_of(notification, settings)),
         method=Method.POST,
         headers=headers,

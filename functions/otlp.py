@@ -162,8 +162,8 @@ class Otlp:
             "url.scheme": scheme,
             "server.address": host,
             "server.port": int(port),
-            "insignia.task.id": str(run.task_id),
-            "insignia.run.id": str(run.id),
+            "insignia.task.id": run.task_id,
+            "insignia.run.id": run.id,
             "insignia.run.status": decision.status,
             "insignia.attempt": run.number,
         }

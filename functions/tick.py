@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from uuid import UUID
 
 from db.backlog import Backlog, read_backlog, seconds_until_next, sweep
 from db.claiming import Claimed, Room
@@ -184,7 +183,7 @@ class Tick:
         self._stops_at = math.inf
         self._lookout = Lookout(self._began_at)
         self._settles_at = math.inf
-        self._runs: dict[UUID, ClaimedRun] = {}
+        self._runs: dict[str, ClaimedRun] = {}
         self._decisions: list[Decision] = []
         self._unsent: list[ClaimedRun] = []
         self._unanswered: list[ClaimedRun] = []

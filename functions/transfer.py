@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
 
 import certifi
 import pycurl
@@ -49,7 +48,7 @@ FAILURES = {
 class Call:
     """One HTTP request: what is sent, for how long its answer is waited for, and which answer is a success."""
 
-    id: UUID
+    id: str
     url: WebhookUrl
     method: Method
     headers: Mapping[str, str]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from uuid import UUID
 
 from domain.run import ClaimedRun, span_id, trace_id
 from domain.signature import parse_signing_secret, signature_header
@@ -29,7 +28,7 @@ def call_of(run: ClaimedRun) -> Call:
     secrets = [parse_signing_secret(secret) for secret in run.signing_secrets]
     if secrets:
         timestamp = int(run.started_at.timestamp())
-        headers["webhook-signature"] = signature_header(secrets, str(run.id), timestamp, body or b"")
+        headers["webhook-signature"] = signature_header(secrets, run.id, timestamp, body or b"")
     return Call(
         id=run.id,
         url=parse_webhook_url(run.webhook_url),
@@ -46,9 +45,9 @@ def headers_of(
     of_user: Mapping[str, str],
     method: Method,
     *,
-    run_id: UUID,
-    lease_id: UUID,
-    task_id: UUID,
+    run_id: str,
+    lease_id: str,
+    task_id: str,
     scheduled_for: datetime,
     started_at: datetime,
     number: int,
@@ -68,9 +67,9 @@ def headers_of(
     return {
         **{name: value for name, value in ours.items() if name.lower() not in replaced},
         **of_user,
-        "webhook-id": str(run_id),
+        "webhook-id": run_id,
         "webhook-timestamp": str(int(started_at.timestamp())),
-        "X-Insignia-Task-Id": str(task_id),
+        "X-Insignia-Task-Id": task_id,
         "X-Insignia-Scheduled-For": scheduled_for.isoformat().replace("+00:00", "Z"),
         "X-Insignia-Attempt": str(number),
     }

@@ -59,9 +59,9 @@ def request_headers(task: Task, log: TaskLog) -> Mapping[str, str]:
     headers = headers_of(
         dict.fromkeys(definition.headers, MASK),
         definition.method,
-        run_id=log.id,
-        lease_id=UUID(last["lease_id"]),
-        task_id=task.id,
+        run_id=str(log.id),
+        lease_id=last["lease_id"],
+        task_id=str(task.id),
         scheduled_for=log.scheduled_for,
         started_at=datetime.fromisoformat(last["started_at"]),
         number=last["number"],

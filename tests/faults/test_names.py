@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
@@ -66,7 +65,7 @@ def main(port: str) -> None:
     names = [f"silent-{number}" for number in range(SILENT)] + [f"healthy-{n}" for n in range(HEALTHY)]
     calls = {name: call(f"http://{name}.test:{port}/", timeout=TIMEOUT_SECONDS) for name in names}
     calls["healthy-0"] = call(f"http://healthy-0.test.:{port}/", timeout=TIMEOUT_SECONDS)  # the same host
-    attempts: dict[UUID, Attempt | None] = {}
+    attempts: dict[str, Attempt | None] = {}
     with Deliveries(LOOPBACK) as deliveries:
         for one in calls.values():
             deliveries.start(one)

@@ -60,9 +60,9 @@ def entries() -> list[dict[str, Any]]:
     events.log.setLevel(logging.INFO)
     now = datetime.now(UTC)
     run = ClaimedRun(
-        id=uuid4(),
-        lease_id=uuid4(),
-        task_id=uuid4(),
+        id=str(uuid4()),
+        lease_id=str(uuid4()),
+        task_id=str(uuid4()),
         scheduled_for=now,
         started_at=now,
         number=1,

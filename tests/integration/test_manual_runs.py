@@ -124,7 +124,7 @@ def test_a_deactivation_ends_the_waiting_slots_and_not_the_waiting_manual_runs(i
         insignia.update(task.id, TaskStatus.INACTIVE)
         insignia.end_leases_and_waits()
         insignia.tick()
-    assert insignia.log(slot.id).status is RunStatus.CANCELLED
+    assert insignia.log(UUID(slot.id)).status is RunStatus.CANCELLED
     assert insignia.log(manual.id).status is RunStatus.FAILED
     assert [request.headers["webhook-id"] for request in receiver.requests] == [str(manual.id)] * 2
 

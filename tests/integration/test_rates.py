@@ -99,7 +99,7 @@ def test_a_claim_takes_what_the_rate_grants_and_the_others_stay_due(insignia: In
     rates = "127.0.0.1=2/60s"
     claimed = claim(insignia, rates)
     assert len(claimed) == 3
-    assert other.id in {run.task_id for run in claimed}
+    assert str(other.id) in {run.task_id for run in claimed}
     assert claim(insignia, rates) == []
     assert insignia.execute("SELECT count(*) FROM task_state WHERE next_run_at <= now()").scalar_one() == 1
     insignia.execute(FORGOTTEN)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection
@@ -227,7 +226,7 @@ def test_a_run_whose_process_died_is_rescued_when_its_lease_ends(insignia: Insig
         insignia.end_leases_and_waits()
         summary = insignia.tick()
     (log,) = insignia.logs(task.id)
-    assert (log.id, log.status, summary.succeeded) == (claimed.id, "success", 1)
+    assert (str(log.id), log.status, summary.succeeded) == (claimed.id, "success", 1)
     assert [attempt["outcome"] for attempt in log.attempts] == ["unknown", "success"]
     assert receiver.requests[0].headers["X-Insignia-Attempt"] == "2"
 
@@ -354,7 +353,7 @@ def test_concurrency_bounds_the_calls_in_flight(insignia: Insignia) -> None:
 
 
 def test_a_result_whose_lease_was_lost_is_recorded_as_late_and_not_applied(insignia: Insignia) -> None:
-    other: list[UUID] = []
+    other: list[str] = []
 
     def lose_the_lease(request: Received) -> Answer:
         if not other:
@@ -369,7 +368,7 @@ def test_a_result_whose_lease_was_lost_is_recorded_as_late_and_not_applied(insig
     assert (log.status, summary.late) == ("running", 1)
     assert [attempt.get("outcome") for attempt in log.attempts] == ["late", None]
     lease = insignia.execute("SELECT lease_id FROM task_logs").scalar_one()
-    assert [lease] == other
+    assert [str(lease)] == other
     assert_adds_up(summary)
 
 

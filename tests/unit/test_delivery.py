@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
@@ -28,7 +28,7 @@ def call(
     url: str, *, body: bytes | None = b"{}", timeout: float = TIMEOUT, method: Method = Method.POST
 ) -> Call:
     return Call(
-        id=uuid4(),
+        id=str(uuid4()),
         url=parse_webhook_url(url),
         method=method,
         headers={"Content-Type": "application/json", "Expect": ""},
@@ -39,7 +39,7 @@ def call(
     )
 
 
-def finish_all(deliveries: Deliveries, calls: list[Call]) -> dict[UUID, Attempt]:
+def finish_all(deliveries: Deliveries, calls: list[Call]) -> dict[str, Attempt]:
     finished: list[FinishedCall] = []
     for one in calls:
         deliveries.start(one)

@@ -24,9 +24,9 @@ REFUSED = Attempt(
 
 def run(number: int = 1, **fields: Any) -> ClaimedRun:
     known: dict[str, Any] = {
-        "id": UUID(int=1),
-        "lease_id": UUID(int=2),
-        "task_id": UUID(int=3),
+        "id": str(UUID(int=1)),
+        "lease_id": str(UUID(int=2)),
+        "task_id": str(UUID(int=3)),
         "scheduled_for": SLOT,
         "started_at": SLOT,
         "number": number,
