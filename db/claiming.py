@@ -44,7 +44,8 @@ SELECT coalesce(json_object_agg(id, definition), '{}')::text FROM (
         'signing_secrets', signing_secrets, 'success_statuses', success_statuses,
         'max_retry', max_retry, 'retry_on', retry_on,
         'deactivate_after', deactivate_after, 'misfire_policy', misfire_policy,
-        'catchup_window_seconds', catchup_window_seconds, 'overlap_policy', overlap_policy
+        'catchup_window_seconds', catchup_window_seconds, 'overlap_policy', overlap_policy,
+        'notify_url', notify_url
     ) AS definition
     FROM tasks WHERE id = ANY (CAST(:task_ids AS uuid[]))
 ) definitions
@@ -157,4 +158,5 @@ def claimed_run(run: Mapping[str, Any], definition: Mapping[str, Any]) -> Claime
         max_retry=definition["max_retry"],
         retry_on=RetryOn(definition["retry_on"]),
         deactivate_after=definition["deactivate_after"],
+        notify_url=definition["notify_url"],
     )

@@ -185,4 +185,5 @@ def unstored_run(
         max_retry=definition.max_retry,
         retry_on=definition.retry_on,
         deactivate_after=definition.deactivate_after,
+        notify_url=definition.notify_url,
     )

@@ -1,8 +1,8 @@
 """Statements of notifications: written with the change that they tell, claimed and sent by ticks.
 
 A notification waits, is claimed with a lease as a run is (db/run_claims.py), and ends; a call whose process
-died is made again when its lease is over. Only one thing is different: while a call to a URL is under way, or
-waits to be tried again, whatever else there is for that URL waits behind it.
+died is made again when its lease is over. One thing is different: a URL is told one thing after another, in the
+order in which they were written, so that what is new waits behind what its receiver has not taken.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, text
 
 from db.engine import compact_json
-from domain.notification import EVERYBODY, Change, Notification, Told, first_to_send
+from domain.notification import EVERYBODY, Change, Notification, Told
 
 MOST_LOOKED_AT = 1_000
 """Of one claim, which locks as many rows."""
@@ -30,7 +30,7 @@ SELECT coalesce(json_agg(due), '[]') FROM (
     SELECT id, url, kind, happened_at, data, attempts, statement_timestamp() AS claimed_at FROM notifications
     WHERE available_at <= statement_timestamp() AND (url <> '' OR :is_for_everybody) AND url NOT IN (
         SELECT url FROM notifications WHERE available_at > statement_timestamp())
-    ORDER BY url, happened_at, id LIMIT :limit
+    ORDER BY url, number LIMIT :limit
     FOR UPDATE SKIP LOCKED
 ) due
 """)
@@ -62,7 +62,7 @@ def write_notifications(connection: Connection, changes: Sequence[Change]) -> No
     rows = [
         {
             "id": str(uuid4()),
-            "url": EVERYBODY,
+            "url": change.notify_url or EVERYBODY,
             "kind": change.kind,
             "happened_at": change.happened_at.isoformat(),
             "data": change.data,
@@ -75,16 +75,16 @@ def write_notifications(connection: Connection, changes: Sequence[Change]) -> No
 def claim_notifications(
     connection: Connection, limit: int, *, lease_seconds: float, is_for_everybody: bool
 ) -> list[Notification]:
-    """Claim at most `limit` that are due, oldest first of each URL; `is_for_everybody`: those of no task's own too.
+    """Claim at most `limit` that are due; `is_for_everybody`: those of no task's own too.
 
-    Nothing for a URL to which a call is under way, or to be repeated later.
+    The oldest of each URL, and none where a call is under way or is to be repeated later.
     """
     values = {"limit": MOST_LOOKED_AT, "is_for_everybody": is_for_everybody}
     due = connection.execute(LOCK_DUE, values).scalar_one()
     if not due:
         return []
     by_url = groupby(map(notification_of, due), lambda one: one.url)
-    claimed = list(islice((one for _, waiting in by_url for one in first_to_send(list(waiting))), limit))
+    claimed = [next(waiting) for _, waiting in islice(by_url, limit)]
     leases = [{"id": str(one.id), "lease_id": str(one.lease_id)} for one in claimed]
     connection.execute(LEASE, {"leases": compact_json(leases), "lease_seconds": lease_seconds})
     return claimed

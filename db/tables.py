@@ -53,6 +53,7 @@ tasks = Table(
     Column("misfire_policy", Text, nullable=False),
     Column("catchup_window_seconds", Integer, nullable=False),
     Column("overlap_policy", Text, nullable=False),
+    Column("notify_url", Text, comment="Null where NOTIFY_URL is told of the task."),
     Column("created_at", INSTANT, nullable=False),
     Column("updated_at", INSTANT, nullable=False),
     CheckConstraint("char_length(name) BETWEEN 1 AND 200", name="name_length"),
@@ -287,6 +288,7 @@ notifications = Table(
     Column("outcome", Text),
     Column("ended_at", INSTANT),
     Column("error", Text),
+    Column("number", BigInteger, Identity(always=True), nullable=False),
     CheckConstraint("outcome IN ('sent', 'dropped')", name="outcome_known"),
     CheckConstraint(
         "(available_at IS NULL) = (outcome IS NOT NULL) AND (outcome IS NULL) = (ended_at IS NULL)",

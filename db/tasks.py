@@ -47,6 +47,7 @@ TASK_BYTES = (
     + func.octet_length(cast(tasks.c.payload, Text))
     + func.octet_length(cast(tasks.c.headers, Text))
     + func.octet_length(tasks.c.webhook_url)
+    + func.coalesce(func.octet_length(tasks.c.notify_url), 0)
     + json_bytes(tasks.c.name)
     + func.coalesce(json_bytes(task_state.c.deactivated_reason), 0)
 )

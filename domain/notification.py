@@ -1,7 +1,7 @@
 """Notifications: what is told of a change, and when it is told again (docs/notifications.md)."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -30,7 +30,7 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Something that changed, to be told once; `message` is a plain sentence."""
+    """Something that changed, to be told once; `message` is a plain sentence, `notify_url` the task's own."""
 
     kind: ChangeKind
     happened_at: datetime
@@ -40,6 +40,7 @@ class Change:
     run_id: str
     scheduled_for: datetime
     status: RunStatus
+    notify_url: str | None
 
     @property
     def data(self) -> dict[str, Any]:
@@ -102,6 +103,7 @@ def change_of_run(decision: Decision, kind: ChangeKind, at: datetime) -> Change:
         run_id=run.id,
         scheduled_for=run.scheduled_for,
         status=decision.status,
+        notify_url=run.notify_url,
     )
 
 
@@ -124,14 +126,6 @@ def after_attempt(notification: Notification, attempt: Attempt | None, jitter: f
         delay_seconds=max(delay, attempt.retry_after_seconds or 0),
         error=attempt.message,
     )
-
-
-def first_to_send(waiting: Sequence[Notification]) -> list[Notification]:
-    """Which of those that wait for one URL are sent now: first those that were tried before, else all.
-
-    So that a receiver that does not answer is asked by a few calls only, and what is new waits behind them.
-    """
-    return [one for one in waiting if one.number > 1] or list(waiting)
 
 
 def message_body(notification: Notification) -> bytes:

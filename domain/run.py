@@ -87,6 +87,7 @@ class ClaimedRun:
     max_retry: int
     retry_on: RetryOn
     deactivate_after: int
+    notify_url: str | None
 
     @property
     def retries_used(self) -> int:

@@ -74,6 +74,7 @@ class TaskDefinition:
     """What the user says; ticks never change it.
 
     Either `schedule` or `run_at` is set. `payload` is any JSON value; `start_at` is inclusive, `end_at` is not.
+    `notify_url` is told of this task in place of whoever is told of all.
     """
 
     name: str
@@ -96,6 +97,7 @@ class TaskDefinition:
     overlap_policy: OverlapPolicy = OverlapPolicy.SKIP
     signing_secrets: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    notify_url: str | None = None
 
 
 def is_same(one: Any, other: Any) -> bool:

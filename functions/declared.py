@@ -43,6 +43,7 @@ def _masked(task: TaskCreate) -> TaskCreate:
     return task.model_copy(
         update={
             "webhook_url": masked_url(task.webhook_url),
+            "notify_url": task.notify_url and masked_url(task.notify_url),
             "headers": dict.fromkeys(task.headers, MASK),
             "signing_secret": (MASK,) * len(task.signing_secret),
         }
@@ -143,6 +144,8 @@ def _shown(difference: Difference) -> FieldChange:
     match difference.field:
         case "webhook_url":
             before, after = redacted(before), redacted(after)
+        case "notify_url":
+            before, after = before and redacted(before), after and redacted(after)
         case "headers":
             before, after = _headers(before, {}), _headers(after, before)
         case "signing_secrets":

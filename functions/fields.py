@@ -189,6 +189,13 @@ WebhookUrl = Annotated[
         examples=["https://hooks.example.com/daily-report"],
     ),
 ]
+NotifyUrl = Annotated[
+    Annotated[str, AfterValidator(_checked_webhook_url)] | None,
+    Field(
+        description="Who is told when the task fails, recovers or is deactivated, in place of `NOTIFY_URL`.",
+        examples=["https://chat.example.com/alerts"],
+    ),
+]
 Payload = Annotated[
     Any,
     Field(

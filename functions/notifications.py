@@ -74,8 +74,9 @@ class Notifier:
         self._told: list[Told] = []
 
     def tell(self, connection: Connection, changes: Sequence[Change]) -> None:
-        if changes and self._settings.url is not None:
-            write_notifications(connection, changes)
+        heard = [one for one in changes if (one.notify_url or self._settings.url) is not None]
+        if heard:
+            write_notifications(connection, heard)
             self.look()
 
     def look(self) -> None:

@@ -41,6 +41,7 @@ from functions.fields import (
     Method,
     Misfire,
     Name,
+    NotifyUrl,
     Overlap,
     Payload,
     Retries,
@@ -91,6 +92,7 @@ class Task(Answer):
     misfire_policy: MisfirePolicy
     catchup_window_seconds: int = Field(examples=[86400])
     overlap_policy: OverlapPolicy
+    notify_url: str | None = Field(examples=["https://chat.example.com/alerts"])
     status: TaskStatus = Field(description="`completed`: the last run that its time allows has ended.")
     created_at: Instant
     updated_at: Instant = Field(description="Last change by a user; runs do not count.")
@@ -113,6 +115,7 @@ class Task(Answer):
         return self.model_copy(
             update={
                 "webhook_url": masked_url(self.webhook_url),
+                "notify_url": self.notify_url and masked_url(self.notify_url),
                 "headers": dict.fromkeys(self.headers, MASK),
             }
         )
@@ -314,6 +317,7 @@ class TaskCreate(Sent):
     overlap_policy: Overlap = OverlapPolicy.SKIP
     signing_secret: Annotated[SigningSecret, Field(json_schema_extra=without_default)] = ()
     tags: Tags = ()
+    notify_url: NotifyUrl = None
 
     @field_validator("schedule")
     @classmethod
@@ -352,6 +356,7 @@ class TaskChanges(_Changes):
     overlap_policy: Overlap = ABSENT
     signing_secret: SigningSecret = ABSENT
     tags: Tags = ABSENT
+    notify_url: NotifyUrl = ABSENT
 
     def definition_changes(self) -> dict[str, Any]:
         """The named fields that belong to the definition."""

@@ -34,7 +34,7 @@ TEXTS = (
 )
 NULLABLE = ("schedule", "run_at", "start_at", "end_at")
 INTEGERS = ("max_retry", "timeout_seconds", "deactivate_after", "catchup_window_seconds")
-KEPT = ("webhook_url", "signing_secret")
+KEPT = ("webhook_url", "signing_secret", "notify_url")
 """Empty, they are left as they are."""
 
 FIELDS = (*TEXTS, *NULLABLE, *INTEGERS, *KEPT, "payload", "headers", "tags")
@@ -82,6 +82,7 @@ def values_of(task: Task) -> dict[str, str]:
     return values | {
         "webhook_url": "",
         "signing_secret": "",
+        "notify_url": "",
         "payload": json.dumps(definition.payload, ensure_ascii=False, indent=2),
         "headers": "".join(f"{name}:\n" for name in definition.headers),
         "tags": " ".join(definition.tags),

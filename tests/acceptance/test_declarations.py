@@ -19,6 +19,7 @@ FULL = {
     "success_statuses": "200,304",
     "overlap_policy": "allow",
     "start_at": "2030-01-01T00:00:00Z",
+    "notify_url": "http://127.0.0.1:9/hidden-path",
 }
 
 

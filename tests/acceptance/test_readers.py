@@ -11,6 +11,7 @@ READ_TOKEN = "the-token-that-may-only-read"
 PAGE = "https://app.example.com"
 SECRETS = {
     "webhook_url": "https://hooks.example.com/secret-path?key=secret-query",
+    "notify_url": "https://chat.example.com/secret-chat",
     "headers": {"Authorization": "Bearer secret-header"},
 }
 
@@ -42,7 +43,11 @@ def reader(writer: Api) -> Api:
 
 def test_a_reader_sees_everything_but_secrets(writer: Api, reader: Api) -> None:
     task = writer.create(**SECRETS)
-    masked = {"webhook_url": "https://hooks.example.com/…", "headers": {"Authorization": "…"}}
+    masked = {
+        "webhook_url": "https://hooks.example.com/…",
+        "notify_url": "https://chat.example.com/…",
+        "headers": {"Authorization": "…"},
+    }
     path = f"/tasks/{task['id']}"
     assert reader.get(path) == task | masked
     assert reader.get("/tasks/")["tasks"] == [task | masked]
@@ -70,12 +75,13 @@ def test_a_reader_exports_without_secrets(writer: Api, reader: Api) -> None:
     writer.create(**SECRETS, signing_secret="whsec_" + "A" * 32)
     (exported,) = reader.get("/tasks/export")["tasks"]
     assert exported["webhook_url"] == "https://hooks.example.com/…"
+    assert exported["notify_url"] == "https://chat.example.com/…"
     assert (exported["headers"], exported["signing_secret"]) == ({"Authorization": "…"}, ["…"])
     assert_problem(writer("POST", "/tasks/apply", json={"tasks": [exported]}), 422)
     assert writer.get("/tasks/export")["tasks"][0].items() >= SECRETS.items()
 
 
-@pytest.mark.parametrize("field", ["webhook_url", "headers"])
+@pytest.mark.parametrize("field", ["webhook_url", "notify_url", "headers"])
 def test_what_a_reader_sees_cannot_be_sent_back(writer: Api, reader: Api, field: str) -> None:
     task = writer.create(**SECRETS)
     seen = reader.get(f"/tasks/{task['id']}")

@@ -80,6 +80,7 @@ def entries() -> list[dict[str, Any]]:
         max_retry=0,
         retry_on=RetryOn.ALL,
         deactivate_after=1,
+        notify_url=None,
     )
     attempt = Attempt(duration_ms=3, http_status=200, error=None, message="it answered", response_excerpt="")
     decision: Decision = decide(run, attempt, 0)

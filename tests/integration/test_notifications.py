@@ -54,9 +54,13 @@ class Person(Receiver):
 
     def outbox(self, columns: str) -> list[tuple[Any, ...]]:
         with transaction(self.insignia.engine) as connection:
-            order = notifications_table.c.happened_at, notifications_table.c.kind.desc()
-            rows = connection.execute(select(text(columns)).select_from(notifications_table).order_by(*order))
+            order = notifications_table.c.number
+            rows = connection.execute(select(text(columns)).select_from(notifications_table).order_by(order))
             return [tuple(row) for row in rows]
+
+    def puts_off(self) -> None:
+        """For so long that no tick of a test comes to it."""
+        self.status, self.headers = 503, {"Retry-After": "900"}
 
     def let_waits_pass(self) -> None:
         self.insignia.execute(
@@ -167,7 +171,43 @@ def test_a_success_after_a_task_was_switched_on_again_is_told(
     run(insignia, person, webhook, 500)
     insignia.update(task.id, TaskStatus.ACTIVE)
     run(insignia, person, webhook, 200)
-    assert sorted(person.types) == ["task.deactivated", "task.failed", "task.recovered"]
+    assert person.types == ["task.failed", "task.deactivated", "task.recovered"]
+
+
+def test_a_url_of_the_task_is_told_in_place_of_the_one_of_all_tasks(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    with Person(insignia) as owner:
+        insignia.create(webhook.url, name="Owned", notify_url=owner.url)
+        insignia.create(webhook.url, name="Common")
+        run(insignia, person, webhook, 500)
+        assert owner.heard == [("task.failed", "Owned"), ("task.deactivated", "Owned")]
+        assert person.heard == [("task.failed", "Common"), ("task.deactivated", "Common")]
+
+
+def test_a_url_of_the_task_is_told_where_there_is_none_of_all_tasks(
+    insignia: Insignia, webhook: Webhook
+) -> None:
+    webhook.status = 500
+    with Person(insignia) as owner:
+        insignia.create_due(webhook.url, name="Common")
+        insignia.create_due(webhook.url, name="Owned", notify_url=owner.url)
+        insignia.tick()
+        assert owner.heard == [("task.failed", "Owned"), ("task.deactivated", "Owned")]
+        assert len(owner.outbox("id")) == 2
+
+
+def test_what_waits_for_the_url_of_all_tasks_is_told_the_one_that_there_is_by_then(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    insignia.create(webhook.url, deactivate_after=0)
+    person.puts_off()
+    run(insignia, person, webhook, 500)
+    person.let_waits_pass()
+    insignia.tick()
+    with Person(insignia) as other:
+        other.tick()
+        assert other.types == ["task.failed"]
 
 
 def test_runs_by_hand_are_not_told(insignia: Insignia, person: Person, webhook: Webhook) -> None:
@@ -220,10 +260,10 @@ def test_a_receiver_that_fails_is_told_again_with_the_same_id(
     insignia: Insignia, person: Person, webhook: Webhook
 ) -> None:
     insignia.create(webhook.url, deactivate_after=0)
-    person.status = 500
+    person.puts_off()
     run(insignia, person, webhook, 500)
     assert person.outbox("attempts, outcome, error") == [
-        (1, None, "the webhook answered HTTP 500 Internal Server Error")
+        (1, None, "the webhook answered HTTP 503 Service Unavailable")
     ]
     person.tick()
     assert len(person.requests) == 1, "it waits for its time"
@@ -240,7 +280,7 @@ def test_what_is_new_waits_behind_what_a_receiver_has_not_taken(
     insignia: Insignia, person: Person, webhook: Webhook
 ) -> None:
     insignia.create(webhook.url, deactivate_after=0)
-    person.status = 500
+    person.puts_off()
     run(insignia, person, webhook, 500, 200, 500)
     assert person.types == ["task.failed"]
     person.let_waits_pass()
@@ -251,7 +291,7 @@ def test_what_is_new_waits_behind_what_a_receiver_has_not_taken(
 
 def test_a_receiver_that_asks_for_time_gets_it(insignia: Insignia, person: Person, webhook: Webhook) -> None:
     insignia.create(webhook.url, deactivate_after=0)
-    person.status, person.headers = 429, {"Retry-After": "900"}
+    person.puts_off()
     run(insignia, person, webhook, 500)
     (waits,) = insignia.execute("SELECT available_at - clock_timestamp() FROM notifications").scalars()
     assert timedelta(minutes=14) < waits <= timedelta(minutes=15)
@@ -309,7 +349,7 @@ def test_the_guard_of_webhooks_holds_for_it(insignia: Insignia, person: Person, 
 
 def test_a_process_that_must_end_tells_nobody(insignia: Insignia, person: Person, webhook: Webhook) -> None:
     insignia.create(webhook.url, deactivate_after=0)
-    person.status = 500
+    person.puts_off()
     run(insignia, person, webhook, 500)
     person.let_waits_pass()
     person.tick(is_stopping=lambda: True)

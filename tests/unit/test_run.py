@@ -44,6 +44,7 @@ def run(number: int = 1, **fields: Any) -> ClaimedRun:
         "max_retry": 3,
         "retry_on": RetryOn.ALL,
         "deactivate_after": 1,
+        "notify_url": None,
     }
     return ClaimedRun(**known | fields)
 

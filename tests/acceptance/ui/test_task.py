@@ -13,7 +13,11 @@ from tests.acceptance.ui.test_sessions import post
 from tests.acceptance.ui.watched import LOOKS, Watched
 from tests.receiver import Receiver
 
-SECRETS = {"webhook_url": f"{NOWHERE}/secret-path", "headers": {"X-Key": "secret-value"}}
+SECRETS = {
+    "webhook_url": f"{NOWHERE}/secret-path",
+    "notify_url": f"{NOWHERE}/secret-chat",
+    "headers": {"X-Key": "secret-value"},
+}
 
 
 def test_what_a_task_is_and_does_is_told(user: Watched, api: Api, database: Database) -> None:
@@ -152,7 +156,8 @@ def test_a_task_is_copied_as_curl_and_as_json_without_its_secrets(user: Watched,
     assert json.loads(command.body or "") == task["payload"]
     user.page.get_by_text("As JSON").click()
     document = json.loads(user.page.get_by_label("The task as JSON").inner_text())
-    masked = {"webhook_url": "http://127.0.0.1:9/…", "headers": {"X-Key": "…"}}
+    masked_url = "http://127.0.0.1:9/…"
+    masked = {"webhook_url": masked_url, "notify_url": masked_url, "headers": {"X-Key": "…"}}
     assert document == api.get(f"/tasks/{task['id']}") | masked
     assert user.faults() == []
 

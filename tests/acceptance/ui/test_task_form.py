@@ -64,7 +64,12 @@ def test_a_curl_command_fills_the_form_in(user: Watched) -> None:
 
 
 def test_an_edit_shows_no_secret_and_keeps_what_is_left_empty(api: Api) -> None:
-    task = api.create(name="Old", webhook_url=f"{NOWHERE}/secret-path", headers={"X-Key": SECRET})
+    task = api.create(
+        name="Old",
+        webhook_url=f"{NOWHERE}/secret-path",
+        headers={"X-Key": SECRET},
+        notify_url=f"{NOWHERE}/secret-path",
+    )
     somebody = Api(api.url, token=None)
     headers = {**OURS, **signed_in(somebody)}
     path = f"/ui/tasks/{task['id']}/edit"
@@ -80,6 +85,7 @@ def test_an_edit_shows_no_secret_and_keeps_what_is_left_empty(api: Api) -> None:
     assert changed["name"] == "New"
     assert changed["webhook_url"] == task["webhook_url"]
     assert changed["headers"] == {"X-Key": SECRET}
+    assert changed["notify_url"] == task["notify_url"]
     late = somebody("POST", path, data=fields | {"name": "Late"}, headers=headers)
     assert late.status_code == 422
     assert "Somebody else has changed this task" in late.text
