@@ -24,7 +24,7 @@ PHONE: dict[str, Any] = {
     "device_scale_factor": 1.5,
     "has_touch": True,
 }
-QUALITY = 72
+QUALITY = 56
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
 
@@ -58,20 +58,25 @@ SHOTS = [
     ("tasks", "/ui/tasks?order_by=next_run_at", LAPTOP, "dark"),
     ("task", "/ui/tasks/{task}", LAPTOP, "light"),
     ("run", "/ui/runs/{run}", LAPTOP, "dark"),
+    ("logs", "/ui/logs", LAPTOP, "light"),
     ("system", "/ui/system", LAPTOP, "light"),
     ("overview-phone", "/ui/", PHONE, "dark"),
     ("task-phone", "/ui/tasks/{task}", PHONE, "light"),
+    ("logs-phone", "/ui/logs?status=failed", PHONE, "light"),
     ("new-phone", "/ui/tasks/new", PHONE, "dark"),
 ]
 
 INSERT_RUNS = text("""
 INSERT INTO task_logs (
     id, task_id, source, status, scheduled_for, execution_time, finished_at, created_at, duration_ms, message,
-    attempts, retry_count, http_status, revision, lost_leases, throttles)
+    attempts, error, retry_count, http_status, revision, lost_leases, throttles)
 SELECT gen_random_uuid(), :task_id, 'schedule', CASE WHEN is_failed THEN 'failed' ELSE 'success' END, at,
     at + interval '0.2 s', at + make_interval(secs => 0.2 + ms / 1000.0), at, ms,
     'The webhook answered HTTP ' || CASE WHEN is_failed THEN '500 Internal Server Error.' ELSE '200 OK.' END,
-    '[]', 0, CASE WHEN is_failed THEN 500 ELSE 200 END, 1, 0, 0
+    jsonb_build_array(jsonb_build_object(
+        'number', 1, 'lease_id', gen_random_uuid(), 'started_at', at + interval '0.2 s', 'duration_ms', ms,
+        'outcome', CASE WHEN is_failed THEN 'failed' ELSE 'success' END)),
+    CASE WHEN is_failed THEN 'http' END, 0, CASE WHEN is_failed THEN 500 ELSE 200 END, 1, 0, 0
 FROM generate_series(1, 30 * 86400 / :every) number,
 LATERAL (SELECT
     to_timestamp(floor(extract(epoch FROM statement_timestamp()) / :every) * :every) - number * :every * interval '1 s'

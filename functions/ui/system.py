@@ -19,7 +19,8 @@ from functions.ui.text import seconds
 
 HOURS = 6
 LAST = 30
-"""How many of the last ticks and workers."""
+UNFOLDED = 8
+"""How many of the last ticks and workers there are, and how many of them are shown at once."""
 
 NAMES = {
     "in_cloud": "K_SERVICE",
@@ -123,6 +124,7 @@ def system(view: View) -> flask.Response:
         faults=list(faults_of(told, settings)),
         now=now,
         chart=tick_chart(timings, now, HOURS, is_late=told.tick == "late"),
+        unfolded=UNFOLDED,
         last=[(tick, came_of(tick), tick.summary.lag_seconds > LATE_SLOT_SECONDS) for tick in last],
     )
 

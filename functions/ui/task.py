@@ -1,5 +1,6 @@
 """/ui/tasks/{id}: one task, how it has gone and how it goes on; and the question before it is deleted."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from db.tasks import delete_task, get_task, timing_of
 from db.ticks import read_clock
 from domain.curl_command import curl_command_of
 from domain.preview import PlannedRun, planned_runs
-from domain.run import TaskLogOrder
+from domain.run import RunSource, TaskLog, TaskLogOrder
 from domain.task import Task
 from functions import schemas
 from functions.bootstrap import database
@@ -46,6 +47,7 @@ def task(view: View, task_id: UUID) -> flask.Response:
         success_rate=success_rate(hours),
         durations=duration_chart(runs),
         last=last.items,
+        by_hand=last_by_hand(shown, last.items),
         curl=curl_command_of(shown.definition),
         document=schemas.Task.of(shown).masked().model_dump(mode="json"),
     )
@@ -68,6 +70,13 @@ def delete(view: View, task_id: UUID, form: Form) -> flask.Response:
             return view.render("delete_task.html", status=422, task=doomed, typed=typed)
         delete_task(connection, task_id)
     return view.go_to(TASKS, notice="deleted")
+
+
+def last_by_hand(task: Task, last: Sequence[TaskLog]) -> TaskLog | None:
+    """The newest run by hand, if it began after the last one of the schedule, which is all that the task tells."""
+    newest = next((log for log in last if log.source is RunSource.MANUAL), None)
+    is_last = newest and (task.last_run_at is None or newest.execution_time > task.last_run_at)
+    return newest if is_last else None
 
 
 def planned(task: Task) -> list[PlannedRun]:

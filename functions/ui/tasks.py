@@ -132,7 +132,11 @@ def set_status(task_ids: Sequence[UUID], status: TaskStatus) -> None:
     """All or none, in one order, so that two of these do not wait for each other."""
     with transaction(database()) as connection:
         for task_id in sorted(task_ids):
-            db.tasks.update_task(connection, task_id, {}, status)
+            try:
+                db.tasks.update_task(connection, task_id, {}, status)
+            except InvalidInput as error:
+                name = db.tasks.get_task(connection, task_id).definition.name
+                raise type(error)(f"Nothing was changed, because of '{name}': {error}") from error
 
 
 def back(form: Form) -> str:

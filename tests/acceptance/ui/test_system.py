@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from functions import VERSION
+from functions.ui.system import UNFOLDED
 from tests.acceptance.conftest import Database
 from tests.acceptance.server import NOWHERE, TOKEN, Api, Server
 from tests.acceptance.ui.test_sessions import OURS, signed_in
@@ -94,6 +95,10 @@ def test_everybody_can_use_the_page(user: Watched, api: Api, rows: Engine, look:
     assert user.faults() == []
     api.tick()
     add_tick(rows, minutes_ago=30, lag=500)
-    add_tick(rows, minutes_ago=1, kind="worker")
+    for minutes_ago in range(1, UNFOLDED):
+        add_tick(rows, minutes_ago=minutes_ago, kind="worker")
     user.open(PATH)
+    assert user.faults() == []
+    for folded in ("Those before them", "Settings"):
+        user.page.get_by_text(folded, exact=True).click()
     assert user.faults() == []

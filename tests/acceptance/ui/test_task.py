@@ -84,6 +84,7 @@ def test_actions_ask_first_and_do_what_they_say(user: Watched, api: Api) -> None
         asked.get_by_role("button", name="Run now").click()
         expect(page.get_by_role("status")).to_have_text("The run succeeded.")
         assert len(receiver.requests) == 1
+    expect(page.locator(".card", has_text="Last run").first).to_contain_text("success by hand")
     page.get_by_role("button", name="Pause …").click()
     page.get_by_role("dialog").get_by_role("button", name="Pause").click()
     expect(page.get_by_role("region", name="Next runs")).to_contain_text("the task is inactive")

@@ -1,9 +1,12 @@
 """The table of tasks."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from playwright.sync_api import expect
 
-from tests.acceptance.server import Api
+from tests.acceptance.conftest import Database
+from tests.acceptance.server import Api, wait_until
 from tests.acceptance.ui.test_sessions import post
 from tests.acceptance.ui.watched import LOOKS, Watched
 from tests.receiver import Receiver
@@ -43,6 +46,10 @@ def test_a_task_is_run_now_paused_and_duplicated(user: Watched, api: Api) -> Non
         expect(user.page.get_by_role("status")).to_have_text("The run succeeded.")
         assert len(receiver.requests) == 1
     assert user.page.get_by_role("img", name="Last runs: 1 success").is_visible()
+    row = user.page.get_by_role("row", name="One")
+    row.get_by_text("not by its schedule").click()
+    expect(user.page.locator("tbody")).to_contain_text("by hand")
+    user.page.go_back()
     user.page.get_by_role("button", name="Pause: One").click()
     expect(user.page.get_by_role("button", name="Activate: One")).to_be_visible()
     user.page.get_by_role("button", name="Duplicate: One").click()
@@ -79,6 +86,28 @@ def test_what_is_done_to_many_is_done_to_all_or_none(
     answer = somebody("POST", "/ui/tasks/bulk", data=fields, headers=headers)
     assert answer.headers["Location"] == "/ui/tasks?notice=bulk-activated"
     assert api.get(f"/tasks/{task['id']}")["status"] == "active"
+
+
+def test_a_task_that_is_completed_is_not_offered_to_be_activated(
+    browser_of: tuple[Api, dict[str, str]], api: Api, database: Database
+) -> None:
+    somebody, headers = browser_of
+    with Receiver() as receiver:
+        run_at = f"{datetime.now(UTC) + timedelta(seconds=2):%Y-%m-%dT%H:%M:%S.%fZ}"
+        task = api.create(name="Once", schedule=None, run_at=run_at, webhook_url=receiver.url)
+        wait_until(lambda: api.tick()["succeeded"], 10, "the run of the task")
+    assert api.get(f"/tasks/{task['id']}")["status"] == "completed"
+    for path in ("/ui/tasks", f"/ui/tasks/{task['id']}"):
+        page = somebody("GET", path, headers=headers).text
+        assert "completed" in page
+        assert "/activate" not in page
+    assert "makes it active again" in page
+    other = api.create(name="Other", status="inactive")
+    fields = {"action": "activate", "task_id": [other["id"], task["id"]]}
+    answer = somebody("POST", "/ui/tasks/bulk", data=fields, headers=headers)
+    assert answer.status_code == 422
+    assert "Nothing was changed, because of &#39;Once&#39;: run_at is in the past" in answer.text
+    assert api.get(f"/tasks/{other['id']}")["status"] == "inactive"
 
 
 def test_a_form_leads_back_to_our_pages_only(browser_of: tuple[Api, dict[str, str]], api: Api) -> None:
