@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import requests
 
@@ -173,7 +174,8 @@ def banner(settings: Settings, url: str) -> str:
     return f"""
 Insignia is running. Ctrl-C stops it.
 
-  Pages   {url}/ui/
+  Pages   {url}/ui/sign-in#token={quote(token, safe="")}
+          (this link signs you in)
   API     {url}
   Docs    {url}/docs
   Token   {token}

@@ -75,6 +75,17 @@
     if (part instanceof HTMLDetailsElement) part.open = true;
   }
 
+  // The link that a local run prints signs in by itself: what follows the # reaches no server and no log.
+  function signIn() {
+    const token = new URLSearchParams(location.hash.slice(1)).get("token");
+    const field = document.getElementById("token");
+    if (!token || !field) return;
+    history.replaceState(null, "", location.pathname + location.search);
+    field.value = token;
+    field.form.requestSubmit();
+  }
+
+  signIn();
   unfold();
   addEventListener("hashchange", unfold);
   showLocalTimes(document);

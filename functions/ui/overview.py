@@ -11,7 +11,7 @@ from db.stats import read_stats
 from db.tasks import TaskFilter, list_tasks
 from db.ticks import read_clock
 from domain.task import TaskOrder
-from functions.bootstrap import database
+from functions.bootstrap import database, settings
 from functions.health import is_tick_late
 from functions.ui.charts import bars_of
 from functions.ui.pages import HOME, Pages, View
@@ -49,6 +49,7 @@ def overview(view: View) -> flask.Response:
             if task.next_run_at and task.next_run_at <= now + timedelta(hours=HOURS)
         ],
         attention=switched_off.items,
+        in_cloud=settings().in_cloud,
     )
 
 

@@ -35,7 +35,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:
 
 
 def test_it_prints_where_everything_is(running: LocalRun) -> None:
-    for text in (running.url, f"{running.url}/docs", running.token):
+    for text in (running.url, f"{running.url}/docs", f"{running.url}/ui/sign-in#token={running.token}"):
         assert text in running.output
 
 

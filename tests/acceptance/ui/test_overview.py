@@ -1,12 +1,13 @@
 """The overview, in a browser."""
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.acceptance.conftest import Database
-from tests.acceptance.server import Api, Server
+from tests.acceptance.server import TOKEN, Api, Server
 from tests.acceptance.ui.watched import LOOKS, Watched
 from tests.receiver import Receiver
 
@@ -76,6 +77,15 @@ def test_what_is_live_refreshes_unless_paused(user: Watched, api: Api) -> None:
     user.page.get_by_role("button", name="Pause").click()
     user.page.clock.fast_forward(31_000)
     expect(active).to_contain_text("1")
+
+
+def test_a_link_signs_in_with_the_token_behind_its_hash_which_is_not_sent(visitor: Watched) -> None:
+    requested: list[str] = []
+    visitor.page.on("request", lambda request: requested.append(request.url))
+    visitor.open(f"/ui/sign-in#token={quote(TOKEN, safe='')}")
+    expect(visitor.page.get_by_role("heading", level=1)).to_have_text("Overview")
+    expect(visitor.page).to_have_url(f"{visitor.url}/ui/")
+    assert not [url for url in requested if TOKEN in url.partition("#")[0]]
 
 
 def test_it_works_without_javascript(browser: Browser, server: Server, api: Api) -> None:
