@@ -1,22 +1,29 @@
-"""Rates of destinations: how many calls began to each lately, of all processes together.
+"""Rates of destinations, of all processes together, and since when their limits have held calls back.
 
 What counts together has one row, with the instants at which its calls were claimed. A claim reads the rows of all that
 it has found under a rate by one statement, and writes those of what it took by one more, in its own transaction: a
 claim that is rolled back has spent nothing. A call that is given back has spent its own. Between both it holds an
 advisory lock of each row's key, for which only a run by hand waits.
+
+A claim that had to leave something due, for want of a place or a rate, says so in the row (that of the destination,
+for places); one that takes something and leaves nothing ends that. A Retry-After says so as well, with its end. By that
+runs know how long they were held back (`throttled_ms`), also before this process began.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from sqlalchemy import Connection, text
 
-from db.engine import compact_json
+from db.json_rows import json_rows, read_json
 from domain.rate import (
     Grants,
+    Hold,
     Limit,
     Rate,
     calls_left,
+    held_ms,
     limit_of,
     rate_of,
     recent,
@@ -26,30 +33,41 @@ from domain.rate import (
 LOCKS = 0x1A52
 """The first key of the advisory locks; the second is the hash of a row's key."""
 
-CONTENDED_SECONDS = 0.05
+CONTNEVER_SECONDS = 0.05
 """After which a claim may look again at what another was claiming just then."""
 
 TRY_LOCKS = text("""
-SELECT coalesce(json_agg(key), '[]') FROM unnest(CAST(:keys AS text[])) AS wanted(key)
+SELECT coalesce(json_agg(key), '[]')::text FROM json_array_elements_text(CAST(:keys AS json)) AS wanted(key)
 WHERE pg_try_advisory_xact_lock(:locks, hashtext(key))
 """)
 
 WAIT_FOR_LOCKS = text("""
-SELECT coalesce(json_agg(key), '[]') FROM unnest(CAST(:keys AS text[])) AS wanted(key)
+SELECT coalesce(json_agg(key), '[]')::text FROM json_array_elements_text(CAST(:keys AS json)) AS wanted(key)
 WHERE pg_advisory_xact_lock(:locks, hashtext(key)) IS NOT NULL
 """)
 
-READ_GRANTS = text("""
-SELECT extract(epoch FROM clock_timestamp())::float8, coalesce(json_object_agg(key, grants), '{}')
-FROM destination_limits WHERE key = ANY (CAST(:keys AS text[]))
+READ_ROWS = text("""
+SELECT json_build_array(extract(epoch FROM clock_timestamp())::float8, coalesce(json_object_agg(key, json_build_array(
+    grants, extract(epoch FROM held_since)::float8, extract(epoch FROM held_until)::float8)), '{}'))::text
+FROM destination_limits WHERE key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:keys AS json))))
 """)
 
-WRITE_GRANTS = text("""
-INSERT INTO destination_limits (key, grants, idle_at)
-SELECT key, grants, to_timestamp(idle_at)
-FROM json_to_recordset(CAST(:rows AS json)) AS row(key text, grants json, idle_at float8)
-ON CONFLICT (key) DO UPDATE SET grants = excluded.grants, idle_at = excluded.idle_at
+WRITE_ROWS = text("""
+INSERT INTO destination_limits (key, grants, idle_at, held_since, held_until)
+SELECT key, grants, to_timestamp(idle_at), to_timestamp(held_since), to_timestamp(held_until)
+FROM json_to_recordset(CAST(:rows AS json)) AS row(
+    key text, grants json, idle_at float8, held_since float8, held_until float8)
+ON CONFLICT (key) DO UPDATE SET grants = excluded.grants, idle_at = excluded.idle_at,
+    held_since = excluded.held_since, held_until = excluded.held_until
 """)
+
+KEPT_SECONDS = 86_400
+"""For how long it is known since when calls were held back."""
+
+PAUSE_SECONDS = 60
+"""A hold that ended less than this ago goes on when a claim has to leave something again."""
+
+NEVER: Hold = (0.0, 0.0)
 
 FORGET_IDLE = text("""
 WITH idle AS MATERIALIZED (
@@ -64,18 +82,22 @@ class Ledger:
     """What the rates still allow in one claim: opened once, asked for each call, and recorded once.
 
     `rates` are known by their hosts. `closed` are the targets that are known to allow nothing yet: a claim passes them
-    over. `waits` tells of those that refused a call how many seconds from now they may allow one.
+    over. `waits` tells of those that refused a call how many seconds from now they may allow one. `held` tells by keys
+    of destinations and rates since when they have held calls back; `left` are those of which this claim has left some.
     """
 
     def __init__(self, rates: Mapping[str, Rate] | None = None, closed: Collection[str] = ()) -> None:
-        self.waits: dict[str, float] = {}
-        self._rates = rates or {}
         self.closed = closed
+        self.waits: dict[str, float] = {}
+        self.held: dict[str, Hold] = {}
+        self.left: set[str] = set()
+        self.now = 0.0
+        self._rates = rates or {}
         self._rate_of: dict[str, Rate | None] = {}
-        self._now = 0.0
         self._grants: dict[str, Grants] = {}
         self._taken: Counter[str] = Counter()
         self._windows: dict[str, float] = {}
+        self._relieved: set[str] = set()
 
     def open(
         self, connection: Connection, calls: Iterable[tuple[str, str]], *, is_waiting: bool = False
@@ -91,9 +113,13 @@ class Ledger:
         if not limits:
             return
         lock = WAIT_FOR_LOCKS if is_waiting else TRY_LOCKS
-        keys = connection.execute(lock, {"locks": LOCKS, "keys": sorted(limits)}).scalar_one()
-        self._now, found = connection.execute(READ_GRANTS, {"keys": keys}).one()
-        self._grants = {key: recent(found.get(key, ()), limits[key].rate, self._now) for key in keys}
+        keys = read_json(connection, lock, {"locks": LOCKS, "keys": json_rows(sorted(limits))})
+        self.now, rows = read_json(connection, READ_ROWS, {"keys": json_rows(keys)})
+        for key in keys:
+            grants, since, until = rows.get(key, ((), None, None))
+            self._grants[key] = recent(grants, limits[key].rate, self.now)
+            if since is not None:
+                self.held[key] = since, until
 
     def take(self, destination: str, webhook_url: str) -> str | None:
         """Spend one call; if its rate is used up, the target that refuses it instead."""
@@ -103,28 +129,48 @@ class Ledger:
         limit = limit_of(rate, destination, webhook_url)
         grants = self._grants.get(limit.key)
         if grants is None:
-            self.waits[limit.target] = CONTENDED_SECONDS
+            self.waits[limit.target] = CONTNEVER_SECONDS
             return limit.target
         taken = self._taken[limit.key]
         if taken < calls_left(grants, rate):
             self._taken[limit.key] = taken + 1
             self._windows[limit.key] = rate.window_seconds
             return None
-        self.waits[limit.target] = wait_seconds([*grants, (self._now, taken)], rate, self._now)
+        self.waits[limit.target] = wait_seconds([*grants, (self.now, taken)], rate, self.now)
+        self.left.add(limit.key)
         return limit.target
 
+    def throttled_ms(self, destination: str, webhook_url: str, due_at: float) -> int:
+        """For how long a call that was taken, and was due at that second, was held back."""
+        keys = {destination}
+        if rate := self._rate_of.get(destination):
+            keys.add(limit_of(rate, destination, webhook_url).key)
+        keys &= self.held.keys()
+        self._relieved |= {key for key in keys if self.held[key][1] is None}
+        return max((held_ms(self.held[key], due_at, self.now) for key in keys), default=0)
+
     def record(self, connection: Connection) -> None:
-        """Write what was taken, in the transaction of the claim."""
-        rows = [
-            {
-                "key": key,
-                "grants": [*self._grants[key], (self._now, self._taken[key])],
-                "idle_at": self._now + window_seconds,
-            }
-            for key, window_seconds in self._windows.items()
-        ]
+        """Write what was taken, and what holds calls back from now on or no longer, in the transaction of the claim."""
+        for key in self._relieved - self.left:
+            self.held[key] = self.held[key][0], self.now
+        begun = {key for key in self.left if self.held.get(key, NEVER)[1] is not None}
+        for key in begun:
+            since, until = self.held.get(key, NEVER)
+            self.held[key] = since if (until or 0) > self.now - PAUSE_SECONDS else self.now, None
+        rows = [self._row(key) for key in self._windows.keys() | begun | self._relieved - self.left]
         if rows:
-            connection.execute(WRITE_GRANTS, {"rows": compact_json(rows)})
+            connection.execute(WRITE_ROWS, {"rows": json_rows(rows)})
+
+    def _row(self, key: str) -> dict[str, Any]:
+        grants, taken = self._grants.get(key, ()), self._taken[key]
+        since, until = self.held.get(key, (None, None))
+        return {
+            "key": key,
+            "grants": [*grants, (self.now, taken)] if taken else grants,
+            "idle_at": self.now + (KEPT_SECONDS if since else self._windows.get(key, 0)),
+            "held_since": since,
+            "held_until": until,
+        }
 
 
 def forget_idle_limits(connection: Connection) -> None:

@@ -27,7 +27,13 @@ WHERE pg_try_advisory_xact_lock(:locks, hashtext(destination))
 WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:destination))")
 
 COUNT_CALLS = text("""
-SELECT coalesce(json_object_agg(destination, calls), '{}')::text FROM (
+SELECT json_build_array(coalesce(json_object_agg(destination, calls), '{}'), (
+    SELECT coalesce(json_object_agg(key, json_build_array(
+        extract(epoch FROM held_since)::float8, extract(epoch FROM held_until)::float8)), '{}')
+    FROM destination_limits
+    WHERE held_since IS NOT NULL AND key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:destinations AS json))))
+), extract(epoch FROM clock_timestamp())::float8)::text
+FROM (
     SELECT destination, count(*) AS calls FROM task_logs l JOIN task_state s USING (task_id)
     WHERE l.status = 'running' AND l.available_at > statement_timestamp() AND l.id <> ALL (CAST(:held AS uuid[]))
         AND destination = ANY (ARRAY(SELECT json_array_elements_text(CAST(:destinations AS json))))
@@ -39,6 +45,8 @@ SELECT coalesce(json_object_agg(destination, calls), '{}')::text FROM (
 def open_places(connection: Connection, room: Room, destinations: Iterable[str]) -> None:
     """Let the room know of the calls that other processes have under way to `destinations`, until the commit.
 
+    And of those that have held calls back.
+
     A statement of its own after the locks: counted with them, the calls would come from the snapshot before.
     """
     wanted = sorted({*destinations} - room.crowded)
@@ -46,7 +54,9 @@ def open_places(connection: Connection, room: Room, destinations: Iterable[str])
     room.contended.update({*wanted}.difference(locked))
     room.crowded |= room.contended
     values = {"held": uuid_array(room.held), "destinations": json_rows(locked)}
-    room.elsewhere = Counter(read_json(connection, COUNT_CALLS, values))
+    elsewhere, held, room.ledger.now = read_json(connection, COUNT_CALLS, values)
+    room.elsewhere = Counter(elsewhere)
+    room.ledger.held = {destination: (since, until) for destination, (since, until) in held.items()}
 
 
 def lock_places(connection: Connection, destination: str) -> None:

@@ -9,6 +9,7 @@ from db.driver import kept
 from db.engine import uuid_array
 from db.json_rows import json_rows, read_json
 from db.places import open_places
+from domain.rate import MOST_MS
 from domain.run import LEASE_MARGIN_SECONDS, MAX_LOST_LEASES, ClaimedRun
 
 IS_DUE = f"""
@@ -23,7 +24,7 @@ WITH last_chance AS MATERIALIZED (
     ORDER BY available_at LIMIT 1
     FOR UPDATE SKIP LOCKED
 ), run AS MATERIALIZED (
-    SELECT id, task_id, source FROM task_logs l
+    SELECT id, task_id, source, available_at FROM task_logs l
     WHERE {IS_DUE} AND (lost_leases + (status = 'running')::int < :max_lost_leases - 1
         OR id = (SELECT id FROM last_chance))
     ORDER BY available_at LIMIT :limit
@@ -35,14 +36,15 @@ WITH last_chance AS MATERIALIZED (
 )
 SELECT coalesce(json_agg(json_build_object(
     'run_id', l.id, 'task_id', task_id, 'destination', s.destination,
-    'timeout_seconds', s.timeout_seconds, 'lease_id', gen_random_uuid())), '[]')::text
+    'timeout_seconds', s.timeout_seconds, 'lease_id', gen_random_uuid(),
+    'due_at', extract(epoch FROM available_at)::float8)), '[]')::text
 FROM run l JOIN task s USING (task_id) WHERE {MAY_RUN}
 """)
 
 CONTINUE_RUNS = kept("""
 WITH claim AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:claims AS json)) AS claim(
-        run_id uuid, lease_id uuid, lease_seconds int)
+        run_id uuid, lease_id uuid, lease_seconds int, throttled_ms int)
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), continued AS (
@@ -52,6 +54,9 @@ WITH claim AS MATERIALIZED (
         available_at = clock.now + make_interval(secs => lease_seconds),
         retry_count = jsonb_array_length(l.attempts),
         lost_leases = l.lost_leases + (l.status = 'running')::int,
+        throttled_ms = least(CAST(:most_ms AS int), l.throttled_ms::float8
+            + CASE WHEN l.source = 'manual' AND l.attempts = '[]'
+                THEN extract(epoch FROM clock.now - l.created_at) * 1000 ELSE claim.throttled_ms END)::int,
         attempts = CASE WHEN l.status = 'running'
             THEN jsonb_set(l.attempts, '{-1,outcome}', '"unknown"') ELSE l.attempts END
             || jsonb_build_object(
@@ -107,10 +112,11 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
             "run_id": run_id,
             "lease_id": run["lease_id"],
             "lease_seconds": run["timeout_seconds"] + LEASE_MARGIN_SECONDS,
+            "throttled_ms": room.ledger.throttled_ms(*calls[run_id], run["due_at"]),
         }
         for run_id, run in tasks.items()
     ]
-    runs = read_json(connection, CONTINUE_RUNS, {"claims": json_rows(claims)})
+    runs = read_json(connection, CONTINUE_RUNS, {"claims": json_rows(claims), "most_ms": MOST_MS})
     room.ledger.record(connection)
     claimed = [claimed_run(tasks[run["id"]] | run, definitions[run["task_id"]]) for run in runs]
     return Claimed(runs=claimed, taken=len(claimed))

@@ -116,6 +116,16 @@ SETTLE = kept(
     GROUP BY destination, clock.now ORDER BY destination
     ON CONFLICT (destination) DO UPDATE
         SET available_at = greatest(throttled_destinations.available_at, excluded.available_at)
+    RETURNING destination, available_at
+), held AS (
+    INSERT INTO destination_limits (key, grants, idle_at, held_since, held_until)
+    SELECT destination, '[]', available_at + interval '1 day', clock.now, available_at FROM throttled, clock
+    ORDER BY destination
+    ON CONFLICT (key) DO UPDATE SET
+        idle_at = excluded.idle_at,
+        held_since = coalesce(destination_limits.held_since, excluded.held_since),
+        held_until = CASE WHEN destination_limits.held_since IS NULL OR destination_limits.held_until IS NOT NULL
+            THEN excluded.held_until END
 )
 SELECT json_build_object(
     'settled', (SELECT coalesce(json_object_agg(id, status), '{}') FROM settled),

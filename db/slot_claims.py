@@ -97,7 +97,7 @@ WITH claim AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS row(
         id uuid, task_id uuid, revision int, status text, slot timestamptz, message text,
         lease_id uuid, lease_seconds int,
-        missed_from timestamptz, missed_to timestamptz, missed_count int)
+        missed_from timestamptz, missed_to timestamptz, missed_count int, throttled_ms int)
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), moved AS (
@@ -112,7 +112,7 @@ WITH claim AS MATERIALIZED (
     INSERT INTO task_logs (
         id, task_id, source, status, scheduled_for, message, revision, created_at, missed_from, missed_to,
         missed_count, execution_time, finished_at, available_at, lease_id, attempts,
-        retry_count, lost_leases, throttles)
+        retry_count, lost_leases, throttles, throttled_ms)
     SELECT
         id, task_id, 'schedule', status, slot, message, revision, clock.now, missed_from, missed_to, missed_count,
         CASE WHEN status = 'running' THEN clock.now ELSE slot END,
@@ -121,7 +121,7 @@ WITH claim AS MATERIALIZED (
         lease_id,
         CASE WHEN status = 'running' THEN jsonb_build_array(
             jsonb_build_object('number', 1, 'started_at', clock.now, 'lease_id', lease_id)) ELSE '[]' END,
-        0, 0, 0
+        0, 0, 0, coalesce(throttled_ms, 0)
     FROM row, clock
     ON CONFLICT (task_id, scheduled_for) WHERE source = 'schedule' DO NOTHING
     RETURNING id, execution_time
@@ -240,6 +240,10 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
                     "lease_seconds": plan.task["timeout_seconds"] + LEASE_MARGIN_SECONDS,
                 }
                 rows.append(row | lease | {"status": "running", "slot": slot.isoformat()})
+                if room.ledger.held:
+                    rows[-1]["throttled_ms"] = room.ledger.throttled_ms(
+                        plan.task["destination"], definition["webhook_url"], slot.timestamp()
+                    )
                 begun[row["id"]] = plan
             else:
                 continue

@@ -143,6 +143,13 @@ task_logs = Table(
     Column("missed_count", Integer),
     Column("created_at", INSTANT, nullable=False),
     Column("retry_of", Uuid, comment="The log that a manual run makes up for."),
+    Column(
+        "throttled_ms",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="For how long it was due and its destination allowed no call.",
+    ),
     CheckConstraint("source IN ('schedule', 'manual', 'api')", name="source_known"),
     CheckConstraint(
         "status IN ('running', 'retrying', 'success', 'failed', 'cancelled', 'missed', 'skipped')",
@@ -240,11 +247,13 @@ throttled_destinations = Table(
 destination_limits = Table(
     "destination_limits",
     metadata,
-    Column("key", Text, primary_key=True, comment="A host; or a host and the hash of a URL."),
+    Column("key", Text, primary_key=True, comment="A destination, a host, or a host and the hash of a URL."),
     Column("grants", JSON, nullable=False, comment="When calls were claimed (epoch), and how many at once."),
     Column("idle_at", INSTANT, nullable=False, comment="From then on nothing of it counts."),
+    Column("held_since", INSTANT, comment="A call had to be left then: no place, no rate, or a Retry-After."),
+    Column("held_until", INSTANT, comment="Of a Retry-After; else until a claim has to leave none."),
     postgresql_with={"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0.02},
-    comment="Destinations with a rate that were called lately.",
+    comment="Destinations with a rate that were called lately, and those that hold calls back.",
 )
 
 deleted_tasks = Table(

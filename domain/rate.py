@@ -25,6 +25,12 @@ _RATE = re.compile(r"(?P<authority>[^/=\s]+)(?P<each>/\*)?=(?P<calls>[0-9]{1,4})
 _HAS_PORT = re.compile(r".*:[0-9]+")
 _PATH = re.compile(r"[^:]*://[^/?#]*([^?#]*)")
 
+MOST_MS = 2**31 - 1
+"""What an integer of PostgreSQL holds."""
+
+Hold = tuple[float, float | None]
+"""Since when a destination has held calls back, and until when: None while that is not known."""
+
 Grants = Sequence[tuple[float, int]]
 """When calls began, oldest first, and how many at once."""
 
@@ -104,6 +110,13 @@ def limit_of(rate: Rate, destination: str, webhook_url: str) -> Limit:
 def destinations_of(targets: Iterable[str]) -> set[str]:
     """Scheme, host and port of targets that are URLs."""
     return {"/".join(parts[:3]) for target in targets if len(parts := target.split("/", 3)) > 3}
+
+
+def held_ms(hold: Hold, due_at: float, now: float) -> int:
+    """For how long of the time since it was due a call was held back."""
+    since, until = hold
+    held_seconds = min(now, until or now) - max(due_at, since)
+    return min(max(round(held_seconds * 1_000), 0), MOST_MS)
 
 
 def recent(grants: Grants, rate: Rate, now: float) -> Grants:

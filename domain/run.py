@@ -222,6 +222,7 @@ class TaskLog:
     message: str | None
     duration_ms: int | None
     lateness_ms: int | None
+    throttled_ms: int
     http_status: int | None
     error: str | None
     response_excerpt: str | None

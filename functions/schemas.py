@@ -194,6 +194,11 @@ class TaskLog(Answer):
     finished_at: Instant | None
     duration_ms: int | None = Field(examples=[182])
     lateness_ms: int | None = Field(description="From the slot to the first attempt.", examples=[340])
+    throttled_ms: int = Field(
+        description="For how long it was due and its destination allowed no call: by `DESTINATION_CONCURRENCY`, "
+        "`DESTINATION_RATES`, or a `Retry-After` that another run was given.",
+        examples=[0],
+    )
     http_status: int | None = Field(examples=[200])
     error: str | None = Field(
         description="Kind of failure: `dns`, `connect`, `tls`, `timeout`, `http`, `blocked`, `too_large` or "

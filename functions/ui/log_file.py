@@ -28,6 +28,7 @@ FIELDS = (
     "created_at",
     "duration_ms",
     "lateness_ms",
+    "throttled_ms",
     "http_status",
     "error",
     "retry_count",

@@ -13,7 +13,7 @@ from tests.receiver import Answer, Received, Receiver
 
 FIELDS = {
     *("id", "task_id", "execution_time", "status", "retry_count", "message", "created_at"),  # the seed's
-    *("source", "scheduled_for", "finished_at", "duration_ms", "lateness_ms"),
+    *("source", "scheduled_for", "finished_at", "duration_ms", "lateness_ms", "throttled_ms"),
     *("http_status", "error", "response_excerpt", "attempts"),
 }
 UNKNOWN = str(uuid.UUID(int=7))

@@ -22,7 +22,7 @@ SUMMARY = {
 ENDS = ("succeeded", "failed", "retrying", "throttled", "cancelled", "late", "unsettled")
 LOG = {
     *("id", "task_id", "execution_time", "status", "retry_count", "message", "created_at", "source"),
-    *("scheduled_for", "finished_at", "duration_ms", "lateness_ms", "http_status", "error"),
+    *("scheduled_for", "finished_at", "duration_ms", "lateness_ms", "throttled_ms", "http_status", "error"),
     *("response_excerpt", "attempts"),
 }
 ATTEMPT = {"number", "started_at", "duration_ms", "outcome", "http_status", "error", "message", "retry_at"}

@@ -23,6 +23,7 @@ FAILED = TaskLog(
     message=None,
     duration_ms=1,
     lateness_ms=0,
+    throttled_ms=0,
     http_status=None,
     error=None,
     response_excerpt=None,

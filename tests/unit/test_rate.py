@@ -10,6 +10,7 @@ from domain.rate import (
     Rate,
     calls_left,
     destinations_of,
+    held_ms,
     limit_of,
     parse_rates,
     rate_of,
@@ -137,6 +138,22 @@ def test_a_rate_that_was_lowered_waits_until_enough_is_over() -> None:
 def test_a_clock_that_was_set_back_closes_nothing_for_longer_than_a_window() -> None:
     grants = recent([(5_000.0, 5)], FIVE_IN_TWO, 100.0)
     assert wait_seconds(grants, FIVE_IN_TWO, 100.0) == FIVE_IN_TWO.window_seconds
+
+
+@pytest.mark.parametrize(
+    ("due_at", "now", "ms"),
+    [
+        (90, 105, 5_000),
+        (102, 105, 3_000),
+        (90, 120, 10_000),
+        (111, 120, 0),
+        (90, 100, 0),
+        (-1e9, 1e9, 10_000),
+    ],
+)
+def test_a_call_was_held_back_for_as_long_as_it_was_due_meanwhile(due_at: float, now: float, ms: int) -> None:
+    assert held_ms((100, 110), due_at, now) == ms
+    assert held_ms((100, None), due_at, now) == max(min((now - max(due_at, 100)) * 1_000, 2**31 - 1), 0)
 
 
 @given(

@@ -59,6 +59,7 @@ TASK_LOG = run.TaskLog(
     message=None,
     duration_ms=1,
     lateness_ms=0,
+    throttled_ms=0,
     http_status=200,
     error=None,
     response_excerpt=None,

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import pytest
 from playwright.sync_api import expect
+from sqlalchemy import Engine, text
 
 from tests.acceptance.conftest import Database
 from tests.acceptance.server import NOWHERE, Api, Json
@@ -153,3 +154,15 @@ def test_everybody_can_use_the_page(user: Watched, api: Api, look: str) -> None:
     assert user.faults() == []
     user.page.get_by_role("button", name="Retry …").click()
     assert user.faults() == []
+
+
+def test_a_run_that_was_held_back_says_for_how_long(user: Watched, api: Api, rows: Engine) -> None:
+    log = run_of(api, api.create(max_retry=0))
+    user.open(f"/ui/runs/{log['id']}")
+    facts = user.page.get_by_role("region", name="What it is")
+    expect(facts).not_to_contain_text("Held back")
+    with rows.begin() as connection:
+        connection.execute(text("UPDATE task_logs SET throttled_ms = 2400"))
+    user.open(f"/ui/runs/{log['id']}")
+    expect(facts).to_contain_text("Held back2.4 s")
+    expect(facts).to_contain_text("by the limits of its destination")
