@@ -2,17 +2,20 @@
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from db.claiming import MAY_RUN
 from db.destination_limits import forget_idle_limits
 from db.driver import kept
+from domain.notification import Change, ChangeKind, change_of_task
 from domain.run import MAX_LOST_LEASES
 
 END_RUNS = kept(f"""
 WITH doomed AS MATERIALIZED (
-    SELECT l.id, l.status = 'running' AND {MAY_RUN} AS is_lost
+    SELECT l.id, l.status = 'running' AND {MAY_RUN} AS is_lost, last_status
     FROM task_logs l JOIN task_state s USING (task_id)
     WHERE (l.status = 'retrying' AND NOT {MAY_RUN})
        OR (l.status = 'running' AND l.available_at <= statement_timestamp()
@@ -30,15 +33,21 @@ WITH doomed AS MATERIALIZED (
         finished_at = clock_timestamp(),
         available_at = NULL
     FROM doomed WHERE l.id = doomed.id
-    RETURNING l.task_id, l.source, l.status, l.execution_time
+    RETURNING l.task_id, l.source, l.status, l.execution_time, l.finished_at, l.id AS run_id, scheduled_for, message,
+        last_status
 ), last_lost AS (
-    SELECT DISTINCT ON (task_id) task_id, execution_time FROM ended
+    SELECT DISTINCT ON (task_id) * FROM ended
     WHERE status = 'failed' AND source = 'schedule' ORDER BY task_id, execution_time DESC
 ), told AS (
     UPDATE task_state s SET last_status = 'failed', last_run_at = execution_time
     FROM last_lost WHERE s.task_id = last_lost.task_id
 )
-SELECT count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'cancelled') FROM ended
+SELECT count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'cancelled'), (
+    SELECT coalesce(json_agg(json_build_object(
+        'at', finished_at, 'task_id', task_id, 'task_name', name, 'notify_url', notify_url, 'run_id', run_id,
+        'scheduled_for', scheduled_for, 'status', status, 'message', message)), '[]')
+    FROM last_lost JOIN tasks ON tasks.id = task_id WHERE last_status IS DISTINCT FROM 'failed'
+) FROM ended
 """)
 
 COMPLETE_TASKS = text("""
@@ -105,13 +114,27 @@ class Backlog:
     are_notifications_due: bool
 
 
-def sweep(connection: Connection) -> tuple[int, int]:
-    """End runs that lost their lease too often, and waiting runs of inactive tasks: (failed, cancelled)."""
-    failed, cancelled = connection.execute(END_RUNS, {"max_lost_leases": MAX_LOST_LEASES}).one()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """Runs that were ended; `changes` are what may have to be told of their tasks: streaks of failures that begin."""
+
+    failed: int
+    cancelled: int
+    changes: list[Change]
+
+
+def sweep(connection: Connection) -> Swept:
+    """End runs that lost their lease too often, and waiting runs of inactive tasks."""
+    failed, cancelled, lost = connection.execute(END_RUNS, {"max_lost_leases": MAX_LOST_LEASES}).one()
     complete_tasks(connection)
     connection.execute(FORGET_THROTTLES)
     forget_idle_limits(connection)
-    return failed, cancelled
+    return Swept(failed=failed, cancelled=cancelled, changes=[lost_run(row) for row in lost])
+
+
+def lost_run(row: dict[str, Any]) -> Change:
+    at, scheduled_for = (datetime.fromisoformat(row.pop(name)) for name in ("at", "scheduled_for"))
+    return change_of_task(ChangeKind.FAILED, at, scheduled_for=scheduled_for, **row)
 
 
 def complete_tasks(connection: Connection) -> None:

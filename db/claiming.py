@@ -17,6 +17,7 @@ from db.destination_limits import Ledger
 from db.driver import kept
 from db.engine import uuid_array
 from db.json_rows import read_json
+from domain.notification import Change
 from domain.rate import destinations_of
 from domain.retry import RetryOn
 from domain.run import ClaimedRun
@@ -109,7 +110,8 @@ class Room:
 class Claimed:
     """What a claim came to; `missed` and `skipped` count slots, `deactivated` uncomputable schedules.
 
-    `taken`: how many of the rows that it had room for it has dealt with, whether or not they run.
+    `taken`: how many of the rows that it had room for it has dealt with, whether or not they run. `changes` are
+    what may have to be told of the tasks: missed slots, deactivations.
     """
 
     runs: list[ClaimedRun] = field(default_factory=list)
@@ -117,6 +119,7 @@ class Claimed:
     missed: int = 0
     skipped: int = 0
     deactivated: int = 0
+    changes: list[Change] = field(default_factory=list)
 
 
 def read_definitions(connection: Connection, tasks: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ order in which they were written, so that what is new waits behind what its rece
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby, islice
 from typing import Any
@@ -13,8 +14,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, text
 
-from db.engine import compact_json
-from domain.notification import EVERYBODY, Change, Notification, Told
+from db.json_rows import json_rows, read_json
+from domain.notification import EVERYBODY, Change, Notification, Told, digest_of, is_digested
 
 MOST_LOOKED_AT = 1_000
 """Of one claim, which locks as many rows."""
@@ -23,16 +24,24 @@ WRITE = text("""
 INSERT INTO notifications (id, url, kind, happened_at, data)
 SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS row(
     id uuid, url text, kind text, happened_at timestamptz, data json)
+ON CONFLICT (id) DO NOTHING
 """)
 
 LOCK_DUE = text("""
-SELECT coalesce(json_agg(due), '[]') FROM (
+SELECT coalesce(json_agg(due), '[]')::text FROM (
     SELECT id, url, kind, happened_at, data, attempts, statement_timestamp() AS claimed_at FROM notifications
     WHERE available_at <= statement_timestamp() AND (url <> '' OR :is_for_everybody) AND url NOT IN (
         SELECT url FROM notifications WHERE available_at > statement_timestamp())
     ORDER BY url, number LIMIT :limit
     FOR UPDATE SKIP LOCKED
 ) due
+""")
+
+DIGEST = text("""
+UPDATE notifications n SET
+    available_at = NULL, outcome = 'digested', ended_at = clock_timestamp(), digest_id = member.digest_id
+FROM json_to_recordset(CAST(:members AS json)) AS member(id uuid, digest_id uuid)
+WHERE n.id = member.id
 """)
 
 LEASE = text("""
@@ -58,10 +67,10 @@ WHERE n.id = told.id AND n.lease_id = told.lease_id AND n.outcome IS NULL
 
 
 def write_notifications(connection: Connection, changes: Sequence[Change]) -> None:
-    """Write down what is to be told, in the transaction of the changes."""
+    """Write down what is to be told, in the transaction of the changes; what has an id is written once."""
     rows = [
         {
-            "id": str(uuid4()),
+            "id": str(change.id or uuid4()),
             "url": change.notify_url or EVERYBODY,
             "kind": change.kind,
             "happened_at": change.happened_at.isoformat(),
@@ -69,7 +78,7 @@ def write_notifications(connection: Connection, changes: Sequence[Change]) -> No
         }
         for change in changes
     ]
-    connection.execute(WRITE, {"rows": compact_json(rows)})
+    connection.execute(WRITE, {"rows": json_rows(rows)})
 
 
 def claim_notifications(
@@ -77,16 +86,31 @@ def claim_notifications(
 ) -> list[Notification]:
     """Claim at most `limit` that are due; `is_for_everybody`: those of no task's own too.
 
-    The oldest of each URL, and none where a call is under way or is to be repeated later.
+    The oldest of each URL, and none where a call is under way or is to be repeated later. Where many wait that
+    were not tried before, a digest is written in their place.
     """
     values = {"limit": MOST_LOOKED_AT, "is_for_everybody": is_for_everybody}
-    due = connection.execute(LOCK_DUE, values).scalar_one()
+    due = read_json(connection, LOCK_DUE, values)
     if not due:
         return []
-    by_url = groupby(map(notification_of, due), lambda one: one.url)
-    claimed = [next(waiting) for _, waiting in islice(by_url, limit)]
+    claimed: list[Notification] = []
+    digests: list[Change] = []
+    members: list[dict[str, str]] = []
+    for _, group in islice(groupby(map(notification_of, due), lambda one: one.url), limit):
+        waiting = list(group)
+        first = waiting[0]
+        if is_digested(waiting):
+            id = uuid4()
+            digest = digest_of(waiting, id)
+            digests.append(digest)
+            members += [{"id": str(one.id), "digest_id": str(id)} for one in waiting]
+            first = replace(first, id=id, kind=digest.kind, happened_at=digest.happened_at, data=digest.data)
+        claimed.append(first)
+    if digests:
+        write_notifications(connection, digests)
+        connection.execute(DIGEST, {"members": json_rows(members)})
     leases = [{"id": str(one.id), "lease_id": str(one.lease_id)} for one in claimed]
-    connection.execute(LEASE, {"leases": compact_json(leases), "lease_seconds": lease_seconds})
+    connection.execute(LEASE, {"leases": json_rows(leases), "lease_seconds": lease_seconds})
     return claimed
 
 
@@ -103,7 +127,7 @@ def record_told(connection: Connection, all_told: Sequence[Told]) -> None:
         }
         for told in all_told
     ]
-    connection.execute(RECORD, {"told": compact_json(rows)})
+    connection.execute(RECORD, {"told": json_rows(rows)})
 
 
 def notification_of(row: dict[str, Any]) -> Notification:

@@ -7,7 +7,7 @@ results whose task somebody else holds just now come back as `deferred`.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -23,7 +23,7 @@ from db.driver import kept
 from db.engine import sqlstate, unavailable_reason
 from db.json_rows import json_rows, read_json
 from domain.notification import Change, ChangeKind, change_of_run
-from domain.run import Decision
+from domain.run import Decision, RunStatus
 
 log = logging.getLogger(__name__)
 
@@ -184,12 +184,13 @@ WITH ended AS (
         available_at = NULL,
         attempts = jsonb_set(l.attempts, '{-1,outcome}', '"failed"')
     WHERE l.id = :run_id AND l.lease_id = :lease_id AND l.status = 'running'
-    RETURNING l.task_id, l.source, l.execution_time
+    RETURNING l.task_id, l.source, l.execution_time, l.finished_at, l.message
 ), told AS (
     UPDATE task_state s SET last_status = 'failed', last_run_at = execution_time
     FROM ended WHERE s.task_id = ended.task_id AND source = 'schedule'
 )
-SELECT count(*) FROM ended
+SELECT finished_at, message, source = 'schedule' AND s.last_status IS DISTINCT FROM 'failed' AS begins_a_streak
+FROM ended LEFT JOIN task_state s USING (task_id)
 """)
 
 
@@ -213,7 +214,7 @@ class Settlement:
     """
 
     disposals: dict[str, Disposal]
-    deactivated: set[str] = field(default_factory=set)
+    deactivated: int = 0
     cancelled: int = 0
     changes: list[Change] = field(default_factory=list)
 
@@ -237,7 +238,7 @@ def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
     for decision in decisions:
         one = settle(connection, [decision])
         settlement.disposals |= one.disposals
-        settlement.deactivated |= one.deactivated
+        settlement.deactivated += one.deactivated
         settlement.cancelled += one.cancelled
         settlement.changes += one.changes
     return settlement
@@ -250,7 +251,7 @@ def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settl
     settlement = Settlement(disposals={run_id: Disposal(status) for run_id, status in settled.items()})
     deactivated = [task for task in changed if task["deactivates"]]
     if deactivated:
-        settlement.deactivated = {task["task_id"] for task in deactivated}
+        settlement.deactivated = len(deactivated)
         settlement.cancelled = cancel_with_deactivation(connection, deactivated)
     if turned or deactivated:
         settlement.changes = changes_of(decisions, turned, deactivated)
@@ -308,8 +309,13 @@ def cancel_with_deactivation(connection: Connection, deactivated: Sequence[Mappi
 def end_unrecordable(connection: Connection, decision: Decision, error: DBAPIError) -> Settlement:
     run = decision.run
     log.error("The result of run %s cannot be recorded: %s", run.id, sqlstate(error))
-    ended = connection.execute(END_UNRECORDABLE, {"run_id": run.id, "lease_id": run.lease_id}).scalar_one()
-    return Settlement(disposals={run.id: Disposal.FAILED if ended else Disposal.LATE})
+    values = {"run_id": run.id, "lease_id": run.lease_id}
+    ended = connection.execute(END_UNRECORDABLE, values).one_or_none()
+    if ended is None:
+        return Settlement(disposals={run.id: Disposal.LATE})
+    failed = replace(decision, status=RunStatus.FAILED, message=ended.message)
+    changes = [change_of_run(failed, ChangeKind.FAILED, ended.finished_at)] if ended.begins_a_streak else []
+    return Settlement(disposals={run.id: Disposal.FAILED}, changes=changes)
 
 
 def result_row(position: int, decision: Decision) -> dict[str, object]:

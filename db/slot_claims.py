@@ -21,6 +21,7 @@ from db.json_rows import json_rows, read_json
 from db.places import open_places
 from domain.errors import InvalidInput
 from domain.misfire import CatchUp, Stretch, catch_up
+from domain.notification import Change, ChangeKind, change_of_task
 from domain.run import LEASE_MARGIN_SECONDS
 from domain.task import MisfirePolicy, OverlapPolicy
 
@@ -212,6 +213,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
     claims: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     begun: dict[str, Plan] = {}
+    notable: list[tuple[ChangeKind, Plan, dict[str, Any]]] = []
     for plan in plans:
         definition, slot = plan.task["definition"], plan.catch_up.run
         began_at = live.get(plan.task["task_id"])
@@ -223,6 +225,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
         if plan.fault:
             rows.append(row | {"status": "cancelled", "slot": plan.task["slot"], "message": plan.fault})
             claimed.deactivated += 1
+            notable.append((ChangeKind.DEACTIVATED, plan, rows[-1]))
         elif slot is not None:
             if began_at and plan.task["is_catching_up"]:
                 continue
@@ -250,6 +253,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
         if missed := plan.catch_up.missed:
             rows.append(missed_row(plan.task, missed))
             claimed.missed += missed.count
+            notable.append((ChangeKind.MISSED, plan, rows[-1]))
         next_run_at = plan.catch_up.next_run_at
         claims.append(
             row
@@ -275,7 +279,23 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
                 "throttles": 0,
             }
             claimed.runs.append(claimed_run({**planned.task, **begin}, planned.task["definition"]))
+    claimed.changes = [change_of(kind, plan.task, row) for kind, plan, row in notable if row["id"] in started]
     return claimed
+
+
+def change_of(kind: ChangeKind, task: Mapping[str, Any], row: Mapping[str, Any]) -> Change:
+    """What is told of a row of slots that do not run."""
+    return change_of_task(
+        kind,
+        datetime.fromisoformat(task["now"]),
+        task_id=task["task_id"],
+        task_name=task["definition"]["name"],
+        notify_url=task["definition"]["notify_url"],
+        run_id=row["id"],
+        scheduled_for=datetime.fromisoformat(row["slot"]),
+        status=row["status"],
+        message=row["message"],
+    )
 
 
 def missed_row(task: Mapping[str, Any], missed: Stretch) -> dict[str, Any]:

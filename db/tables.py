@@ -298,7 +298,11 @@ notifications = Table(
     Column("ended_at", INSTANT),
     Column("error", Text),
     Column("number", BigInteger, Identity(always=True), nullable=False),
-    CheckConstraint("outcome IN ('sent', 'dropped')", name="outcome_known"),
+    Column("digest_id", Uuid, comment="The notification that tells this one."),
+    CheckConstraint("outcome IN ('sent', 'dropped', 'digested')", name="outcome_known"),
+    CheckConstraint(
+        "(outcome IS NOT DISTINCT FROM 'digested') = (digest_id IS NOT NULL)", name="digested_by_one"
+    ),
     CheckConstraint(
         "(available_at IS NULL) = (outcome IS NOT NULL) AND (outcome IS NULL) = (ended_at IS NULL)",
         name="waits_or_ended",

@@ -1,17 +1,18 @@
 """Notifications: what is told of a change, and when it is told again (docs/notifications.md)."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from domain.attempt import Attempt
 from domain.retry import retry_delay_seconds
-from domain.run import Decision, RunStatus
+from domain.run import Decision
 
 EVERYBODY = ""
 """In place of a URL: the one that is told of all tasks, whatever it is when the call is made."""
@@ -26,33 +27,39 @@ class ChangeKind(StrEnum):
     FAILED = "task.failed"
     RECOVERED = "task.recovered"
     DEACTIVATED = "task.deactivated"
+    MISSED = "task.missed"
+    TICK_LATE = "tick.late"
+    DIGEST = "digest"
+    """Many changes at once."""
+
+
+TOLD_ONE_BY_ONE = 3
+"""So many changes that wait for one URL; more become a digest."""
+
+SHOWN_IN_A_DIGEST = 20
+
+IN_A_DIGEST = {
+    ChangeKind.FAILED: "failed",
+    ChangeKind.RECOVERED: "recovered",
+    ChangeKind.DEACTIVATED: "deactivated",
+    ChangeKind.MISSED: "missed slots",
+    ChangeKind.TICK_LATE: "a late tick",
+}
+"""What a digest calls its changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Something that changed, to be told once; `message` is a plain sentence, `notify_url` the task's own."""
+    """Something that changed, to be told once, to `notify_url` if the task has one.
+
+    `data` is what is told, in JSON, with a plain sentence as `message`; `id` if the same change may be found twice.
+    """
 
     kind: ChangeKind
     happened_at: datetime
-    message: str
-    task_id: str
-    task_name: str
-    run_id: str
-    scheduled_for: datetime
-    status: RunStatus
-    notify_url: str | None
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """As it is kept and told, in JSON."""
-        return {
-            "task_id": self.task_id,
-            "task_name": self.task_name,
-            "run_id": self.run_id,
-            "scheduled_for": instant(self.scheduled_for),
-            "status": self.status,
-            "message": self.message,
-        }
+    data: Mapping[str, Any]
+    notify_url: str | None = None
+    id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,20 +97,75 @@ class Told:
     was_sent: bool = True
 
 
+def change_of_task(
+    kind: ChangeKind,
+    at: datetime,
+    *,
+    task_id: str,
+    task_name: str,
+    notify_url: str | None,
+    run_id: str,
+    scheduled_for: datetime,
+    status: str,
+    message: str,
+) -> Change:
+    """A change that a run, or a slot that did not run, has made to its task."""
+    data = {
+        "task_id": task_id,
+        "task_name": task_name,
+        "run_id": run_id,
+        "scheduled_for": instant(scheduled_for),
+        "status": status,
+        "message": message,
+    }
+    return Change(kind=kind, happened_at=at, data=data, notify_url=notify_url)
+
+
 def change_of_run(decision: Decision, kind: ChangeKind, at: datetime) -> Change:
     """A change by the end of a run."""
     run = decision.run
     is_deactivation = kind is ChangeKind.DEACTIVATED
-    return Change(
-        kind=kind,
-        happened_at=at,
-        message=decision.deactivation_reason if is_deactivation else decision.message,
+    return change_of_task(
+        kind,
+        at,
         task_id=run.task_id,
         task_name=run.task_name,
+        notify_url=run.notify_url,
         run_id=run.id,
         scheduled_for=run.scheduled_for,
         status=decision.status,
-        notify_url=run.notify_url,
+        message=decision.deactivation_reason if is_deactivation else decision.message,
+    )
+
+
+def late_tick(last_tick_at: datetime, now: datetime) -> Change:
+    """Since the last tick, which ended then, there was none for too long; the same for whoever finds it."""
+    minutes = int((now - last_tick_at).total_seconds() // 60)
+    data = {
+        "last_tick_at": instant(last_tick_at),
+        "message": f"There was no tick for {minutes} minutes: whatever was due meanwhile is late or missed.",
+    }
+    id = uuid5(NAMESPACE_URL, f"{ChangeKind.TICK_LATE} {instant(last_tick_at)}")
+    return Change(kind=ChangeKind.TICK_LATE, happened_at=now, data=data, id=id)
+
+
+def is_digested(waiting: Sequence[Notification]) -> bool:
+    """Whether those that wait for a URL are told by a digest: never what may have been heard already."""
+    return len(waiting) > TOLD_ONE_BY_ONE and waiting[0].number == 1
+
+
+def digest_of(waiting: Sequence[Notification], id: UUID) -> Change:
+    """What takes the place of many notifications for a URL: how many, of which kinds, and the first of them."""
+    counts = Counter(one.kind for one in waiting)
+    told = ", ".join(f"{counts[kind]} {name}" for kind, name in IN_A_DIGEST.items() if counts[kind])
+    data = {
+        "message": f"{len(waiting):,} changes: {told}.",
+        "counts": counts,
+        "changes": [content(one) for one in waiting[:SHOWN_IN_A_DIGEST]],
+    }
+    last = waiting[-1]
+    return Change(
+        kind=ChangeKind.DIGEST, happened_at=last.happened_at, data=data, notify_url=last.url or None, id=id
     )
 
 
@@ -128,14 +190,18 @@ def after_attempt(notification: Notification, attempt: Attempt | None, jitter: f
     )
 
 
-def message_body(notification: Notification) -> bytes:
-    """The JSON that is sent: `type`, `timestamp` and `data`, as Standard Webhooks recommends."""
-    message = {
+def content(notification: Notification) -> dict[str, Any]:
+    """`type`, `timestamp` and `data`, as Standard Webhooks recommends."""
+    return {
         "type": notification.kind,
         "timestamp": instant(notification.happened_at),
         "data": notification.data,
     }
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def message_body(notification: Notification) -> bytes:
+    """The JSON that is sent."""
+    return json.dumps(content(notification), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def instant(at: datetime) -> str:

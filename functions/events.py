@@ -5,13 +5,14 @@ logged here is told to OpenTelemetry as well, where that is on (docs/telemetry.m
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import timedelta
 
 from db.settle import Disposal
 from domain.errors import Unavailable
-from domain.notification import Outcome, Told
-from domain.run import ClaimedRun, Decision
+from domain.notification import Change, ChangeKind, Outcome, Told
+from domain.run import Decision, trace_id
 from domain.summary import TickKind, TickSummary
 from domain.webhook_url import redacted
 from functions import telemetry
@@ -75,18 +76,20 @@ def event_of(disposal: Disposal) -> str:
             return "run.finished"
 
 
-def log_deactivation(run: ClaimedRun) -> None:
-    """A task was switched off: what nobody should have to find out from a missing call."""
-    log.warning(
-        "deactivated: %s will not be called again until its status is set to active",
-        run.task_name,
-        extra={
-            "event": "task.deactivated",
-            "task_id": run.task_id,
-            "run_id": run.id,
-            "trace_id": run.trace_id,
-        },
-    )
+def log_deactivations(changes: Iterable[Change]) -> None:
+    """Tasks that were switched off: what nobody should have to find out from a missing call."""
+    for change in changes:
+        if change.kind is ChangeKind.DEACTIVATED:
+            log.warning(
+                "deactivated: %s will not be called again until its status is set to active",
+                change.data["task_name"],
+                extra={
+                    "event": "task.deactivated",
+                    "task_id": change.data["task_id"],
+                    "run_id": change.data["run_id"],
+                    "trace_id": trace_id(change.data["run_id"]),
+                },
+            )
 
 
 def log_failed_tick(error: Unavailable, kind: TickKind) -> None:

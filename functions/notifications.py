@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import Self
 
 from db.engine import Connection, Engine, transaction
+from db.health import read_last_tick
 from db.notifications import claim_notifications, record_told, write_notifications
+from db.ticks import read_clock
 from domain.attempt import Attempt, unsendable
 from domain.errors import InvalidInput, Unavailable
-from domain.notification import EVERYBODY, Change, Notification, Told, after_attempt, message_body
+from domain.notification import EVERYBODY, Change, Notification, Told, after_attempt, late_tick, message_body
 from domain.run import LEASE_MARGIN_SECONDS
 from domain.signature import parse_signing_secret, signature_header
 from domain.success_statuses import DEFAULT, parse_success_statuses
@@ -25,6 +27,7 @@ from functions import VERSION
 from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
 from functions.events import log_notification
+from functions.health import is_tick_late
 from functions.transfer import Call, monotonic
 
 SECONDS = 5.0
@@ -78,6 +81,18 @@ class Notifier:
         if heard:
             write_notifications(connection, heard)
             self.look()
+
+    def tell_of_late_tick(self) -> None:
+        """Write down that the last tick is too long ago, by the rule of /health, unless another tick has done so.
+
+        Raises Unavailable when the database failed.
+        """
+        if self._settings.url is None:
+            return
+        with transaction(self._engine) as connection:
+            last = read_last_tick(connection)
+            if last is not None and is_tick_late(last):
+                self.tell(connection, [late_tick(last.finished_at, read_clock(connection))])
 
     def look(self) -> None:
         """Something is due."""

@@ -30,7 +30,7 @@ from functions import bootstrap, schemas, telemetry
 from functions.auth import Caller
 from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
-from functions.events import log_deactivation, log_delivery, log_failed_tick, log_summary
+from functions.events import log_deactivations, log_delivery, log_failed_tick, log_summary
 from functions.heartbeat import beat
 from functions.housekeeping import clean_up
 from functions.lookout import BATCH_SECONDS, PAUSE_SECONDS, Lookout
@@ -152,6 +152,8 @@ def run_tick(
         tick = Tick(engine, deliveries, limits, is_stopping, notifier.tell)
         if tick.begin().are_notifications_due:
             notifier.look()
+        if kind is TickKind.TICK:
+            notifier.tell_of_late_tick()
         while tick.goes_on():
             for step in (tick.claim, tick.deliver, tick.settle):
                 with telemetry.phase(step.__name__):
@@ -209,11 +211,16 @@ class Tick:
         """End what must not be attempted again, and look at what is due."""
         with transaction(self._engine) as connection:
             self._started_at = read_clock(connection)
-            failed, cancelled = sweep(connection)
+            swept = sweep(connection)
+            self._tell(connection, swept.changes)
             backlog = read_backlog(connection)
         summary = self._summary
         summary.due, summary.lag_seconds = backlog.due, backlog.lag_seconds
-        summary.started, summary.failed, summary.cancelled = failed + cancelled, failed, cancelled
+        summary.started, summary.failed, summary.cancelled = (
+            swept.failed + swept.cancelled,
+            swept.failed,
+            swept.cancelled,
+        )
         return backlog
 
     def goes_on(self) -> bool:
@@ -341,6 +348,7 @@ class Tick:
         room, began_at = self._room(calls), monotonic()
         with transaction(self._engine) as connection:
             claimed = claim(connection, room)
+            self._tell(connection, claimed.changes)
         self._spent.learn(monotonic(), room.ledger.waits)
         self._looks_again |= bool(room.contended)
         self._start(claimed, began_at)
@@ -386,6 +394,7 @@ class Tick:
         summary.deactivated += claimed.deactivated
         summary.cancelled += claimed.deactivated
         summary.started += len(claimed.runs) + claimed.deactivated
+        log_deactivations(claimed.changes)
         if monotonic() - began_at > FROZEN_SECONDS:
             self._unsent += claimed.runs
             return
@@ -446,7 +455,7 @@ class Tick:
 
     def _count(self, batch: list[Decision], settlement: Settlement) -> None:
         summary = self._summary
-        summary.deactivated += len(settlement.deactivated)
+        summary.deactivated += settlement.deactivated
         summary.started += settlement.cancelled
         summary.cancelled += settlement.cancelled
         for decision in batch:
@@ -468,7 +477,4 @@ class Tick:
                 case Disposal.DEFERRED:
                     continue
             log_delivery(decision, settlement.disposals[decision.run.id])
-        for run in {
-            one.run.task_id: one.run for one in batch if one.run.task_id in settlement.deactivated
-        }.values():
-            log_deactivation(run)
+        log_deactivations(settlement.changes)

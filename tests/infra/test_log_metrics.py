@@ -13,6 +13,7 @@ import pytest
 from db.settle import Disposal
 from domain.attempt import Attempt
 from domain.errors import Unavailable
+from domain.notification import ChangeKind, change_of_run
 from domain.retry import RetryOn
 from domain.run import ClaimedRun, Decision, decide
 from domain.summary import TickKind, TickSummary
@@ -86,7 +87,7 @@ def entries() -> list[dict[str, Any]]:
     decision: Decision = decide(run, attempt, 0)
     for disposal in (Disposal.SUCCESS, Disposal.FAILED, Disposal.RETRYING, Disposal.LATE):
         events.log_delivery(decision, disposal)
-    events.log_deactivation(run)
+    events.log_deactivations([change_of_run(decision, ChangeKind.DEACTIVATED, now)])
     for kind in TickKind:
         events.log_summary(TickSummary(due=1), kind)
         events.log_summary(TickSummary(due=5, missed=4, lag_seconds=7.5), kind)

@@ -14,13 +14,14 @@ from db.engine import transaction
 from db.settle import settle
 from db.tables import notifications as notifications_table
 from domain.attempt import answered
-from domain.run import decide
+from domain.run import MAX_LOST_LEASES, decide
 from domain.summary import TickSummary
-from domain.task import TaskStatus
+from domain.task import MisfirePolicy, TaskStatus
 from functions import notifications
 from functions.egress import Egress
 from functions.notifications import NotifySettings
 from tests.integration.conftest import LOOPBACK, Insignia
+from tests.integration.test_missed_slots import create_late
 from tests.receiver import Answer, Received, Receiver
 
 KEY = b"a-key-that-is-no-secret-"
@@ -354,3 +355,147 @@ def test_a_process_that_must_end_tells_nobody(insignia: Insignia, person: Person
     person.let_waits_pass()
     person.tick(is_stopping=lambda: True)
     assert len(person.requests) == 1
+
+
+def test_slots_that_were_missed_are_told_as_one_stretch(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    task, late = create_late(insignia, webhook.url, misfire_policy=MisfirePolicy.SKIP)
+    person.tick()
+    (log,) = insignia.logs(task.id)
+    (request,) = person.requests
+    said = request.json["data"]
+    assert (request.json["type"], said["run_id"], said["status"]) == ("task.missed", str(log.id), "missed")
+    assert said["message"] == log.message
+    assert said["scheduled_for"] == late[0].isoformat().replace("+00:00", "Z")
+    person.tick()
+    assert len(person.requests) == 1
+
+
+def test_a_task_whose_schedule_cannot_be_computed_is_told_to_be_off(
+    insignia: Insignia, person: Person, webhook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = insignia.create_due(webhook.url)
+    insignia.execute("UPDATE tasks SET schedule = '61 * * * *'")
+    person.tick()
+    (log,) = insignia.logs(task.id)
+    (request,) = person.requests
+    assert request.json["type"] == "task.deactivated"
+    assert request.json["data"]["message"] == log.message == insignia.task(task.id).deactivated_reason
+    (told,) = [one.__dict__ for one in caplog.records if one.__dict__.get("event") == "task.deactivated"]
+    assert (told["task_id"], told["run_id"]) == (str(task.id), str(log.id))
+
+
+def test_a_run_that_is_given_up_begins_a_streak(insignia: Insignia, person: Person, webhook: Webhook) -> None:
+    task = insignia.create_due(webhook.url, name="Deadly")
+    (claimed,) = insignia.claim()
+    for _ in range(MAX_LOST_LEASES - 1):
+        insignia.end_leases_and_waits()
+        insignia.claim_due_runs()
+    insignia.end_leases_and_waits()
+    person.tick()
+    assert person.heard == [("task.failed", "Deadly")]
+    assert person.requests[0].json["data"] | {"scheduled_for": None} == {
+        "task_id": str(task.id),
+        "task_name": "Deadly",
+        "run_id": claimed.id,
+        "scheduled_for": None,
+        "status": "failed",
+        "message": "Failed: its process died during the call 3 times.",
+    }
+    person.tick()
+    assert len(person.requests) == 1
+
+
+def test_an_answer_that_cannot_be_recorded_begins_a_streak(insignia: Insignia) -> None:
+    insignia.create_due("http://127.0.0.1:9/hook")
+    (claimed,) = insignia.claim()
+    answer = answered(200, duration_ms=1, success_statuses=[range(200, 300)], response_excerpt="\0")
+    with transaction(insignia.engine) as connection:
+        (change,) = settle(connection, [decide(claimed, answer, 0)]).changes
+    assert (change.kind, change.data["status"]) == ("task.failed", "failed")
+    assert change.data["message"] == insignia.logs()[0].message
+
+
+def test_a_late_tick_is_told_once(insignia: Insignia, person: Person) -> None:
+    def stop_ticks_for(minutes: int) -> None:
+        insignia.execute(
+            "UPDATE ticks SET started_at = started_at - CAST(:long AS interval),"
+            " finished_at = finished_at - CAST(:long AS interval)",
+            long=timedelta(minutes=minutes),
+        )
+
+    person.tick()
+    stop_ticks_for(3)
+    person.tick()
+    assert person.requests == [], "by the rule of /health it is not late yet"
+    stop_ticks_for(5)
+    last_tick_at = insignia.execute("SELECT max(finished_at) FROM ticks").scalar_one()
+    before = insignia.execute("SELECT max(id) FROM ticks").scalar_one()
+    person.tick()
+    insignia.execute(
+        "DELETE FROM ticks WHERE id > :before", before=before
+    )  # as if it had not come to its end
+    person.tick()
+    person.tick()
+    (request,) = person.requests
+    assert request.json["type"] == "tick.late"
+    assert request.json["data"] == {
+        "last_tick_at": last_tick_at.isoformat().replace("+00:00", "Z"),
+        "message": "There was no tick for 5 minutes: whatever was due meanwhile is late or missed.",
+    }
+
+
+def test_many_changes_at_once_are_one_digest(
+    insignia: Insignia, person: Person, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(25):
+        insignia.create(webhook.url, name=f"Task {number}", deactivate_after=0 if number else 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(notifications, "SECONDS", 1_000)  # which no tick has left: everything waits
+        run(insignia, person, webhook, 500)
+    person.tick()
+    (request,) = person.requests
+    assert request.json["type"] == "digest"
+    said = request.json["data"]
+    assert said["message"] == "26 changes: 25 failed, 1 deactivated."
+    assert said["counts"] == {"task.failed": 25, "task.deactivated": 1}
+    assert len(said["changes"]) == 20
+    assert {one["type"] for one in said["changes"]} == {"task.failed"}
+    assert len({one["data"]["task_name"] for one in said["changes"]}) == 20
+    counts = insignia.execute("SELECT outcome, count(*) FROM notifications GROUP BY outcome ORDER BY outcome")
+    assert [tuple(row) for row in counts] == [("digested", 26), ("sent", 1)]
+    members = insignia.execute("SELECT DISTINCT digest_id FROM notifications WHERE outcome = 'digested'")
+    assert str(members.scalar_one()) == request.headers["webhook-id"]
+
+
+def test_after_an_outage_of_the_receiver_one_digest_follows_what_it_has_not_taken(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    insignia.create(webhook.url, deactivate_after=0)
+    person.puts_off()
+    run(insignia, person, webhook, 500, 200, 500, 200, 500, 200)
+    person.status = 200
+    person.let_waits_pass()
+    person.tick()
+    assert person.types == ["task.failed", "task.failed", "digest"]
+    first, second, digest = person.requests
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert digest.json["data"]["counts"] == {"task.recovered": 3, "task.failed": 2}
+    told = [one["timestamp"] for one in digest.json["data"]["changes"]]
+    assert told == sorted(told)
+
+
+def test_each_url_has_a_digest_of_its_own(
+    insignia: Insignia, person: Person, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Person(insignia) as owner:
+        for url in (None, owner.url):
+            for number in range(4):
+                insignia.create(webhook.url, name=f"Task {number}", notify_url=url, deactivate_after=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(notifications, "SECONDS", 1_000)
+            run(insignia, person, webhook, 500)
+        person.tick()
+        assert (person.types, owner.types) == (["digest"], ["digest"])
+        assert owner.requests[0].json["data"]["message"] == "4 changes: 4 failed."
