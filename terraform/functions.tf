@@ -21,6 +21,7 @@ locals {
       contains(local.calls_webhooks, f) ? { OWN_HOSTS = join(",", local.own_hosts) } : {},
       contains(local.calls_webhooks, f) && length(var.egress_allow) > 0 ? { EGRESS_ALLOW = join(",", var.egress_allow) } : {},
       contains(local.calls_webhooks, f) ? { DESTINATION_CONCURRENCY = tostring(var.destination_concurrency) } : {},
+      contains(local.calls_webhooks, f) ? { DESTINATION_RATES = var.destination_rates } : {},
       contains(var.http_functions, f) && length(var.cors_origins) > 0 ? { CORS_ORIGINS = join(",", var.cors_origins) } : {},
       f != "migrate" ? {} : { DATABASE_APP_USERS = join(",", [for other, user in local.database_users : user if other != "migrate"]) },
       f != "deliver" ? {} : {

@@ -166,6 +166,17 @@ variable "destination_concurrency" {
   }
 }
 
+variable "destination_rates" {
+  description = "How often hosts may be called, of all instances together (DESTINATION_RATES): host=calls/seconds, or host/*=calls/seconds for each URL of it apart, separated by commas; none switches rates off."
+  type        = string
+  default     = "discord.com/*=5/2s,discordapp.com/*=5/2s"
+
+  validation {
+    condition     = can(regex("^(none|[^\\s,/=]+(/\\*)?=[0-9]{1,4}/[0-9]{1,4}s(,[^\\s,/=]+(/\\*)?=[0-9]{1,4}/[0-9]{1,4}s)*)$", var.destination_rates))
+    error_message = "destination_rates must be none, or rates separated by commas, such as discord.com/*=5/2s,api.example.com=30/60s."
+  }
+}
+
 variable "retention_success_days" {
   description = "For how many days the logs of runs that succeeded are kept (RETENTION_SUCCESS_DAYS)."
   type        = number

@@ -106,6 +106,7 @@ run "defaults" {
       GOOGLE_CLOUD_PROJECT    = "p1-example"
       LOG_LEVEL               = "INFO"
       DESTINATION_CONCURRENCY = "64"
+      DESTINATION_RATES       = "discord.com/*=5/2s,discordapp.com/*=5/2s"
       SCHEDULER_JOB           = "projects/p1-example/locations/europe-west1/jobs/insignia-tick"
       OWN_HOSTS               = "insignia-api-123456789012.europe-west1.run.app,insignia-migrate-123456789012.europe-west1.run.app,insignia-tick-123456789012.europe-west1.run.app"
     })
@@ -124,6 +125,7 @@ run "defaults" {
       TICK_BUDGET_SECONDS     = "50"
       DELIVERY_CONCURRENCY    = "256"
       DESTINATION_CONCURRENCY = "64"
+      DESTINATION_RATES       = "discord.com/*=5/2s,discordapp.com/*=5/2s"
       RETENTION_SUCCESS_DAYS  = "30"
       RETENTION_DAYS          = "90"
       MIGRATE_URL             = "https://migrate.example.com"

@@ -24,6 +24,7 @@ run "every_variable_refuses" {
     tick_budget_seconds     = 120
     delivery_concurrency    = 0
     destination_concurrency = 0
+    destination_rates       = "discord.com/*=5/2s, other.example.com"
     retention_success_days  = 0
     retention_days          = 36501
     workers                 = -1
@@ -52,6 +53,7 @@ run "every_variable_refuses" {
     var.tick_budget_seconds,
     var.delivery_concurrency,
     var.destination_concurrency,
+    var.destination_rates,
     var.retention_success_days,
     var.retention_days,
     var.workers,

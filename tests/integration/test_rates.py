@@ -76,8 +76,8 @@ def test_ticks_that_run_at_once_keep_a_rate_together_and_others_do_not_wait(
             host=f"%{host_of(limited)}",
         )
     ]
-    assert most_within(limited_to, 1 + SLACK_SECONDS - 0.05) == 3
-    assert most_within(arrivals, 1) == 3
+    assert most_within(limited_to, 1) == 3
+    assert most_within(arrivals, 1 - SLACK_SECONDS) == 3  # a busy machine delays one call more than another
 
 
 def test_each_url_has_the_rate_of_its_own_and_the_oldest_comes_first(insignia: Insignia) -> None:
