@@ -124,8 +124,8 @@ def export(view: View, query: LogTable) -> flask.Response:
         now = read_clock(connection)
         found = tasks_meant(connection, query)
     if found is not None and len(found) != 1:
-        several = "several tasks have" if found else "no task has"
-        raise InvalidInput(f"{several.capitalize()} this name or id; send the task_id of one.")
+        whose = "Several tasks have" if found else "No task has"
+        raise InvalidInput(f"{whose} this name or id; send the task_id of one.")
     file = csv_of(exported(engine, query.wanted_of(found, now), query))
     response = flask.Response(file, content_type="text/csv; charset=utf-8; header=present")
     name = file_name(found[0] if found else None, (query.status, query.source, query.span), now)
