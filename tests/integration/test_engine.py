@@ -2,9 +2,11 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pg8000.converters import timestamptz_in
 from pg8000.core import Context, CoreConnection
 from sqlalchemy import Engine, TextClause, create_engine, event, make_url, select, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
@@ -42,6 +44,27 @@ def test_the_driver_reads_a_statement_once_to_number_its_parameters(engine: Engi
             row = connection.execute(statement, {"first": first, "second": 10}).one()
         assert tuple(row) == (first + 10, "100%", first)
     assert numbered.cache_info()[:2] == (1, 1)  # hits, misses
+
+
+@pytest.mark.parametrize(
+    "instant",
+    [
+        "2026-12-24 18:00:00+00",
+        "2026-12-24 18:00:00.1+05:30",
+        "1890-01-01 12:00:00.123456+00:53:28",
+        "9999-12-31 23:59:59.999999+00",
+        "10000-01-01 00:00:00+00",
+        "0001-01-01 00:00:00+00 BC",
+        "-infinity",
+        "infinity",
+    ],
+)
+def test_an_instant_is_read_as_the_driver_reads_it(engine: Engine, instant: str) -> None:
+    statement = text("SELECT CAST(:instant AS timestamptz), CAST(CAST(:instant AS timestamptz) AS text)")
+    with transaction(engine) as connection:
+        read, written = connection.execute(statement, {"instant": instant}).one()
+    assert read == timestamptz_in(written)
+    assert not isinstance(read, datetime) or read.utcoffset() == timedelta(0)
 
 
 def test_a_transaction_of_one_statement_waits_three_times_for_the_server(
