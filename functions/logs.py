@@ -13,15 +13,13 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import flask
+import orjson
 
 from functions.request_id import request_id
 from functions.settings import Settings, SettingsError
 
 FILE_BYTES = 10_000_000
 FILE_BACKUPS = 5
-ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
-"""One for all lines: `json.dumps` makes one for each."""
-
 STANDARD_FIELDS = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 
 
@@ -41,9 +39,20 @@ def configure(settings: Settings) -> None:
         )
     for handler in handlers:
         handler.setFormatter(formatter)
+    without_unused_fields()
     logging.basicConfig(level=settings.log_level, handlers=handlers, force=True)
     for chatty in ("sqlalchemy", "alembic", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def without_unused_fields() -> None:
+    """Spare each line what no formatter here shows: its place in the code, its thread, process and asyncio task.
+
+    https://docs.python.org/3/howto/logging.html#optimization
+    """
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.logAsyncioTasks = False  # type: ignore[attr-defined]  # new in Python 3.12
 
 
 def check_can_be_written(file: Path) -> None:
@@ -67,7 +76,7 @@ class CloudFormatter(logging.Formatter):
         entry: dict[str, object] = {
             "severity": record.levelname,
             "message": record.getMessage(),
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "time": datetime.fromtimestamp(record.created, UTC),
             "logger": record.name,
         }
         if identity := request_id.get():
@@ -79,7 +88,10 @@ class CloudFormatter(logging.Formatter):
         entry |= {name: value for name, value in record.__dict__.items() if name not in STANDARD_FIELDS}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return ENCODER.encode(entry)
+        try:
+            return orjson.dumps(entry, default=str, option=orjson.OPT_UTC_Z).decode()
+        except orjson.JSONEncodeError:  # what no UTF-8 can hold, or an integer of more than 64 bits
+            return json.dumps(entry, default=str)
 
 
 class LocalFormatter(logging.Formatter):
@@ -96,8 +108,8 @@ def trace_id() -> str | None:
     """The trace of the request being served, by Google's header or by W3C Trace Context."""
     if not flask.has_request_context():
         return None
-    headers = flask.request.headers
-    return trace_in(headers.get("X-Cloud-Trace-Context", ""), headers.get("traceparent", ""))
+    headers = flask.request.environ  # read for each line, and quicker than the headers made of it
+    return trace_in(headers.get("HTTP_X_CLOUD_TRACE_CONTEXT", ""), headers.get("HTTP_TRACEPARENT", ""))
 
 
 @lru_cache(maxsize=64)  # a tick writes thousands of lines within one request
