@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import takewhile
 
 from domain.schedule import runs
@@ -32,6 +33,7 @@ def slots(timing: Timing, after: datetime) -> Iterator[datetime]:
     return takewhile(lambda slot: timing.end_at is None or slot < timing.end_at, found)
 
 
+@lru_cache(maxsize=2_048)  # many tasks have the same schedule
 def next_slot(timing: Timing, after: datetime) -> datetime | None:
     """The first slot strictly after `after`; None when there is none."""
     return next(slots(timing, after), None)

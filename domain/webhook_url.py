@@ -95,6 +95,7 @@ def _check_characters(text: str) -> None:
     raise InvalidWebhookUrl("The webhook URL contains a control character; remove it.")
 
 
+@lru_cache(maxsize=2_048)
 def _host(text: str) -> str:
     """The host in lower-case ASCII, as it stands in a URL: brackets and a trailing dot are kept."""
     if not text:

@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import pycurl
 
 from domain.attempt import AttemptError
-from functions.egress import Dial, Egress
+from functions.egress import Egress
 from functions.lookups import Lookups
-from functions.transfer import Call, FinishedCall, Transfer, blocked, monotonic, new_handle, unsent
+from functions.transfer import Call, FinishedCall, Transfer, blocked, monotonic, unsent
 
 FROZEN_SECONDS = 5
 """A process that was away for so long does not send what it had claimed: its lease may be another's."""
@@ -27,6 +27,19 @@ KEPT_CONNECTIONS = 2_048
 
 MAX_PAUSE_SECONDS = 1
 """So that a pause of this length is told from a freeze."""
+
+
+class Deadline(NamedTuple):
+    """When a call must have ended; its transfer may have ended it before, and make another one."""
+
+    at: float
+    number: int
+    call: Call
+    transfer: Transfer
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.transfer.call is self.call and not self.transfer.is_finished
 
 
 class Deliveries:
@@ -44,9 +57,10 @@ class Deliveries:
         self._watched: set[int] = set()
         self._timer_at: float | None = None
         self._transfers: dict[pycurl.Curl, Transfer] = {}
-        self._deadlines: list[tuple[float, int, Transfer]] = []
+        self._deadlines: list[Deadline] = []
         self._sequence = count()
-        self._spare: list[pycurl.Curl] = []
+        self._spare: list[Transfer] = []
+        self._refusals: dict[str, str | None] = {}
         self._finished: list[FinishedCall] = []
         self._lookups = Lookups()
         self._selector.register(self._lookups.bell, selectors.EVENT_READ)
@@ -64,30 +78,31 @@ class Deliveries:
         long for a place among the look-ups is finished unsent.
         """
         began_at = monotonic()
-        refusal = self._egress.refusal_of_host(call.url.host)
-        if refusal is not None:
+        host = call.url.host
+        if host not in self._refusals:
+            self._refusals[host] = self._egress.refusal_of_host(host)
+        if (refusal := self._refusals[host]) is not None:
             self._finished.append(unsent(call, began_at, AttemptError.BLOCKED, blocked(refusal)))
-        elif addresses := self._lookups.addresses(call.url.host):
+        elif addresses := self._lookups.addresses(host):
             self._begin(call, began_at, addresses)
         else:
-            self._lookups.begin(call.url.host)
+            self._lookups.begin(host)
             self._waiting.append(call)
             self._waits_since[call.id] = began_at
 
     def _begin(self, call: Call, began_at: float, addresses: Sequence[str]) -> None:
-        curl = self._spare.pop() if self._spare else new_handle()
-        transfer = Transfer(call, curl, Dial(self._egress), self._was_frozen_since, began_at, addresses)
+        transfer = self._spare.pop() if self._spare else Transfer(self._egress, self._was_frozen_since)
         try:
-            transfer.prepare()
+            transfer.begin(call, began_at, addresses)
         except (pycurl.error, UnicodeError, ValueError):
-            self._spare.append(curl)
+            self._spare.append(transfer)
             self._finished.append(
                 transfer.failed(AttemptError.PROTOCOL, "the URL or a header cannot be sent")
             )
             return
-        self._transfers[curl] = transfer
+        self._transfers[transfer.curl] = transfer
         self._watch_deadline(transfer)
-        self._multi.add_handle(curl)
+        self._multi.add_handle(transfer.curl)
 
     def _admit_waiting(self) -> None:
         unresolved = self._lookups.collect()
@@ -120,7 +135,7 @@ class Deliveries:
         until = monotonic() + timeout
         self._drive(0)
         while not self._finished and (now := monotonic()) < until and (self._transfers or self._waiting):
-            overdue_at = self._deadlines[0][0] if self._deadlines else until
+            overdue_at = self._deadlines[0].at if self._deadlines else until
             wake_at = min(until, overdue_at, self._timer_at or until, self._waiting_until())
             self._drive(min(max(0.0, wake_at - now), MAX_PAUSE_SECONDS))
         finished, self._finished = self._finished, []
@@ -138,17 +153,17 @@ class Deliveries:
         for transfer in self._transfers.values():
             transfer.is_finished = True
             self._multi.remove_handle(transfer.curl)
-            self._spare.append(transfer.curl)
+            self._spare.append(transfer)
         self._transfers.clear()
         self._waiting.clear()
         self._waits_since.clear()
         return unsent
 
     def close(self) -> None:
-        for curl in [*self._transfers, *self._spare]:
-            if curl in self._transfers:
-                self._multi.remove_handle(curl)
-            curl.close()
+        for curl in self._transfers:
+            self._multi.remove_handle(curl)
+        for transfer in [*self._transfers.values(), *self._spare]:
+            transfer.curl.close()
         self._transfers.clear()
         self._spare.clear()
         self._multi.close()
@@ -198,16 +213,19 @@ class Deliveries:
         if len(self._deadlines) > 2 * len(
             self._transfers
         ):  # most have ended, and keep their payloads in memory
-            self._deadlines = [entry for entry in self._deadlines if not entry[2].is_finished]
+            self._deadlines = [deadline for deadline in self._deadlines if deadline.is_under_way]
             heapq.heapify(self._deadlines)
-        heapq.heappush(self._deadlines, (transfer.deadline, next(self._sequence), transfer))
+        heapq.heappush(
+            self._deadlines, Deadline(transfer.deadline, next(self._sequence), transfer.call, transfer)
+        )
 
     def _end_overdue(self) -> None:
         now = monotonic()
-        while self._deadlines and (self._deadlines[0][2].is_finished or self._deadlines[0][0] <= now):
-            transfer = heapq.heappop(self._deadlines)[2]
-            if transfer.is_finished:
+        while self._deadlines and (self._deadlines[0].at <= now or not self._deadlines[0].is_under_way):
+            deadline = heapq.heappop(self._deadlines)
+            if not deadline.is_under_way:
                 continue
+            transfer = deadline.transfer
             is_unsent = not transfer.is_sent and self._was_frozen_since(transfer.started_at)
             self._finish(transfer, pycurl.E_ABORTED_BY_CALLBACK if is_unsent else pycurl.E_OPERATION_TIMEDOUT)
 
@@ -215,7 +233,7 @@ class Deliveries:
         self._finished.append(transfer.finish(code))
         self._multi.remove_handle(transfer.curl)
         del self._transfers[transfer.curl]
-        self._spare.append(transfer.curl)
+        self._spare.append(transfer)
 
     def _watch_socket(self, what: int, fd: int, _multi: pycurl.CurlMulti, _data: object) -> None:
         events = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (

@@ -71,13 +71,17 @@ class Egress:
 
 
 class Dial:
-    """Opens the sockets of one call: `curl.setopt(pycurl.OPENSOCKETFUNCTION, dial.open)`.
+    """Opens the sockets of one call after another: `curl.setopt(pycurl.OPENSOCKETFUNCTION, dial.open)`.
 
     libcurl asks about each address that it tries, and reports error 7 for a refusal as for a failed connection.
     """
 
     def __init__(self, egress: Egress) -> None:
         self._egress = egress
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was refused to the call before."""
         self._refusal: str | None = None
         self._has_allowed = False
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 import certifi
 import pycurl
@@ -13,15 +14,12 @@ from domain.attempt import Attempt, AttemptError, answered
 from domain.retry import retry_after_seconds
 from domain.task import Method
 from domain.webhook_url import WebhookUrl
-from functions.egress import Dial
+from functions.egress import Dial, Egress
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 EXCERPT_BYTES = 2 * 1024
 """What is kept of a body; the rest is read and forgotten, so that large answers to many calls need no memory."""
-
-KEPT_HEADER_BYTES = 8 * 1024
-"""What is kept of the headers, for whoever tests a task."""
 
 MAX_IDLE_SECONDS = 3
 """libcurl repeats a POST by itself when a kept-alive connection has died; a short idle time makes that rare."""
@@ -63,7 +61,7 @@ class Call:
 class FinishedCall:
     """`attempt` is None when nothing was sent: this process had been frozen, and the call may no longer be ours.
 
-    `header_lines` are the beginning of the answer's headers, as they were received.
+    `header_lines` are the answer's headers, as they were received.
     """
 
     call: Call
@@ -77,40 +75,43 @@ def monotonic() -> float:
 
 
 class Transfer:
-    """One call on one handle, and what has been read of its answer."""
+    """A handle for one call after another: the present one, and what has been read of its answer."""
 
-    def __init__(
-        self,
-        call: Call,
-        curl: pycurl.Curl,
-        dial: Dial,
-        was_frozen_since: Callable[[float], bool],
-        started_at: float,
-        addresses: Sequence[str],
-    ) -> None:
-        self.call = call
-        self.curl = curl
-        self._dial = dial
+    call: Call
+    started_at: float
+    deadline: float
+
+    def __init__(self, egress: Egress, was_frozen_since: Callable[[float], bool]) -> None:
+        self._dial = Dial(egress)
         self._was_frozen_since = was_frozen_since
-        self._addresses = addresses
+        self.is_finished = True
+        self.curl = new_handle()
+        self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._dial.open)
+        self.curl.setopt(pycurl.PREREQFUNCTION, self._may_be_sent)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self._read_body)
+        self.curl.setopt(pycurl.HEADERFUNCTION, self._read_header)
+
+    def begin(self, call: Call, started_at: float, addresses: Sequence[str]) -> None:
+        """Get ready for a call; raises pycurl.error, UnicodeError or ValueError for what cannot be sent."""
+        self.call = call
         self.started_at = started_at
-        self.deadline = self.started_at + call.timeout_seconds
+        self.deadline = started_at + call.timeout_seconds
         self.is_finished = False
         self.is_sent = False
+        self._dial.begin()
+        self._addresses = addresses
         self._excerpt = bytearray()
         self._body_bytes = 0
         self._header_bytes = 0
         self._header_lines: list[bytes] = []
-        self._retry_after = ""
+        self.prepare()
 
     def prepare(self) -> None:
+        """Tell libcurl what is to be sent, and where."""
         set_option = self.curl.setopt
         call = self.call
         set_option(pycurl.URL, call.url.url)
-        addresses = ",".join(f"[{one}]" if ":" in one else one for one in self._addresses)
-        # a host may be written with a dot at its end, which libcurl takes for another name
-        names = (call.url.host, f"{call.url.host}.")
-        set_option(pycurl.RESOLVE, [f"{name}:{call.url.port}:{addresses}" for name in names])
+        set_option(pycurl.RESOLVE, resolved(call.url.host, call.url.port, self._addresses))
         set_option(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in call.headers.items()])
         if call.body is None:
             set_option(pycurl.HTTPGET, 1)
@@ -122,10 +123,6 @@ class Transfer:
             set_option(pycurl.POSTFIELDSIZE_LARGE, len(call.body))
         set_option(pycurl.FRESH_CONNECT, call.body is None)
         set_option(pycurl.CUSTOMREQUEST, call.method)
-        set_option(pycurl.OPENSOCKETFUNCTION, self._dial.open)
-        set_option(pycurl.PREREQFUNCTION, self._may_be_sent)
-        set_option(pycurl.WRITEFUNCTION, self._read_body)
-        set_option(pycurl.HEADERFUNCTION, self._read_header)
         set_option(pycurl.TIMEOUT_MS, int((call.timeout_seconds + BACKSTOP_SECONDS) * 1000))
 
     def finish(self, code: int) -> FinishedCall:
@@ -169,7 +166,7 @@ class Transfer:
             duration_ms=self._duration_ms(),
             success_statuses=self.call.success_statuses,
             response_excerpt=excerpt,
-            retry_after_seconds=retry_after_seconds(status, self._retry_after, excerpt, now),
+            retry_after_seconds=retry_after_seconds(status, self._retry_after(), excerpt, now),
         )
 
     def _may_be_sent(self, *_: object) -> int:
@@ -192,15 +189,29 @@ class Transfer:
 
     def _read_header(self, line: bytes) -> int | None:
         self._header_bytes += len(line)
-        name, _, value = line.partition(b":")
         if line.startswith(b"HTTP/"):  # the headers before it were those of a 1xx answer
-            self._retry_after = ""
             self._header_lines.clear()
-        elif self._header_bytes <= KEPT_HEADER_BYTES:
+        else:
             self._header_lines.append(line)
-        if name.lower() == b"retry-after":
-            self._retry_after = value.decode("latin-1").strip()
         return -1 if self._header_bytes > MAX_HEADER_BYTES else None
+
+    def _retry_after(self) -> str:
+        """The value of the header, the last one if there are several; empty if there is none."""
+        for line in reversed(self._header_lines):
+            name, _, value = line.partition(b":")
+            if name.lower() == b"retry-after":
+                return value.decode("latin-1").strip()
+        return ""
+
+
+@lru_cache(maxsize=2_048)
+def resolved(host: str, port: int, addresses: Sequence[str]) -> Sequence[str]:
+    """What libcurl is to know of a host, so that it looks nothing up; an address it knows by itself."""
+    if addresses == (host,):
+        return ()
+    known = ",".join(f"[{one}]" if ":" in one else one for one in addresses)
+    # a host may be written with a dot at its end, which libcurl takes for another name
+    return tuple(f"{name}:{port}:{known}" for name in (host, f"{host}."))
 
 
 def unsent(call: Call, began_at: float, error: AttemptError, message: str) -> FinishedCall:

@@ -11,6 +11,8 @@ from domain.webhook_url import parse_webhook_url
 from functions import VERSION, telemetry
 from functions.transfer import Call
 
+USER_AGENT = f"Insignia/{VERSION}"
+
 
 def call_of(run: ClaimedRun) -> Call:
     """The call that makes this attempt. Raises InvalidInput for a definition that cannot be sent."""
@@ -29,11 +31,12 @@ def call_of(run: ClaimedRun) -> Call:
     if secrets:
         timestamp = int(run.started_at.timestamp())
         headers["webhook-signature"] = signature_header(secrets, run.id, timestamp, body or b"")
+    headers["Expect"] = ""
     return Call(
         id=run.id,
         url=parse_webhook_url(run.webhook_url),
         method=run.method,
-        headers=headers | {"Expect": ""},
+        headers=headers,
         body=body,
         timeout_seconds=run.timeout_seconds,
         success_statuses=parse_success_statuses(run.success_statuses),
@@ -56,16 +59,18 @@ def headers_of(
 
     A user's header takes the place of ours of the same name, where domain/webhook_headers.py allows it.
     """
-    replaced = {name.lower() for name in of_user}
     ours = {
-        "User-Agent": f"Insignia/{VERSION}",
+        "User-Agent": USER_AGENT,
         "Accept": "*/*",
         "traceparent": f"00-{trace_id(run_id)}-{span_id(lease_id)}-{'01' if telemetry.is_on() else '00'}",
     }
     if method.has_body:
         ours["Content-Type"] = "application/json"
+    if of_user:
+        replaced = {name.lower() for name in of_user}
+        ours = {name: value for name, value in ours.items() if name.lower() not in replaced}
     return {
-        **{name: value for name, value in ours.items() if name.lower() not in replaced},
+        **ours,
         **of_user,
         "webhook-id": run_id,
         "webhook-timestamp": str(int(started_at.timestamp())),
