@@ -140,24 +140,25 @@ def timing_of(definition: Mapping[str, Any]) -> Timing:
     return Timing(schedule=definition["schedule"], timezone=definition["timezone"], **instants)
 
 
-def claimed_run(run: Mapping[str, Any], definition: Mapping[str, Any]) -> ClaimedRun:
+def claimed_run(run: Mapping[str, Any], task: Mapping[str, Any], definition: Mapping[str, Any]) -> ClaimedRun:
+    """What a claim has written of a run, read of its task, and read of the task's definition."""
     return ClaimedRun(
         id=run["id"],
         lease_id=run["lease_id"],
-        task_id=run["task_id"],
+        task_id=task["task_id"],
         scheduled_for=datetime.fromisoformat(run["scheduled_for"]),
         started_at=datetime.fromisoformat(run["started_at"]),
         number=run["number"],
         lost_leases=run["lost_leases"],
         throttles=run["throttles"],
-        destination=run["destination"],
+        destination=task["destination"],
         task_name=definition["name"],
         webhook_url=definition["webhook_url"],
         method=Method(definition["method"]),
         headers=definition["headers"],
         payload=definition["payload"],
         signing_secrets=tuple(definition["signing_secrets"]),
-        timeout_seconds=run["timeout_seconds"],
+        timeout_seconds=task["timeout_seconds"],
         success_statuses=definition["success_statuses"],
         max_retry=definition["max_retry"],
         retry_on=RetryOn(definition["retry_on"]),

@@ -137,7 +137,7 @@ def begin(
     if run["lease_id"] is None:
         return Claimed()
     ledger.record(connection)
-    return Claimed(runs=[claimed_run(state | run, definition)], taken=1)
+    return Claimed(runs=[claimed_run(run, state, definition)], taken=1)
 
 
 def wait_for_rate(connection: Connection, ledger: Ledger, destination: str, webhook_url: str) -> float | None:

@@ -118,7 +118,7 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     ]
     runs = read_json(connection, CONTINUE_RUNS, {"claims": json_rows(claims), "most_ms": MOST_MS})
     room.ledger.record(connection)
-    claimed = [claimed_run(tasks[run["id"]] | run, definitions[run["task_id"]]) for run in runs]
+    claimed = [claimed_run(run, tasks[run["id"]], definitions[run["task_id"]]) for run in runs]
     return Claimed(runs=claimed, taken=len(claimed))
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 from uuid import uuid4
 
@@ -30,14 +31,8 @@ LONG_LATE = timedelta(hours=1)
 
 PLANNING_SECONDS = 1.0
 
-PLANNED_BY = (
-    "schedule",
-    "timezone",
-    "run_at",
-    "start_at",
-    "end_at",
-    "misfire_policy",
-    "catchup_window_seconds",
+planned_by = itemgetter(
+    "schedule", "timezone", "run_at", "start_at", "end_at", "misfire_policy", "catchup_window_seconds"
 )
 
 IS_DUE = (
@@ -93,7 +88,7 @@ SELECT coalesce(json_object_agg(task_id, began_at), '{}')::text FROM (
 BEGIN_RUNS = kept("""
 WITH claim AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:claims AS json)) AS claim(
-        task_id uuid, revision int, next_run_at timestamptz, is_catching_up bool, fault text)
+        task_id uuid, next_run_at timestamptz, is_catching_up bool, fault text)
 ), row AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS row(
         id uuid, task_id uuid, revision int, status text, slot timestamptz, message text,
@@ -136,6 +131,7 @@ class Plan:
     """What to do with the due slots of a task; `fault` says why its schedule cannot be computed."""
 
     task: Mapping[str, Any]
+    definition: Mapping[str, Any]
     catch_up: CatchUp
     fault: str | None
 
@@ -175,13 +171,13 @@ def plan(due: Iterable[Mapping[str, Any]], definitions: Mapping[str, Mapping[str
         definition = definitions.get(task["task_id"])
         if definition is None:  # deleted since it was read
             continue
-        key = (task["slot"], *(definition[name] for name in PLANNED_BY))
+        key = (task["slot"], planned_by(definition))
         if key not in known:
             if plans and time.monotonic() > until:
                 break
             known[key] = plan_slots(task, definition)
         catch_up, fault = known[key]
-        plans.append(Plan(task=dict(task) | {"definition": definition}, catch_up=catch_up, fault=fault))
+        plans.append(Plan(task=task, definition=definition, catch_up=catch_up, fault=fault))
     return plans
 
 
@@ -208,94 +204,103 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
     live = read_json(connection, READ_LIVE_RUNS, {"task_ids": task_ids})
     open_places(connection, room, (plan.task["destination"] for plan in plans))
     room.ledger.open(
-        connection, ((plan.task["destination"], plan.task["definition"]["webhook_url"]) for plan in plans)
+        connection, ((plan.task["destination"], plan.definition["webhook_url"]) for plan in plans)
     )
     claims: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    begun: dict[str, Plan] = {}
+    begun: list[Plan] = []
     notable: list[tuple[ChangeKind, Plan, dict[str, Any]]] = []
     for plan in plans:
-        definition, slot = plan.task["definition"], plan.catch_up.run
-        began_at = live.get(plan.task["task_id"])
-        row = {
-            "id": plan.task["run_id"],
-            "task_id": plan.task["task_id"],
-            "revision": plan.task["revision"],
-        }
+        task, definition, slot = plan.task, plan.definition, plan.catch_up.run
+        began_at = live.get(task["task_id"])
+        row = {"id": task["run_id"], "task_id": task["task_id"], "revision": task["revision"]}
         if plan.fault:
-            rows.append(row | {"status": "cancelled", "slot": plan.task["slot"], "message": plan.fault})
+            rows.append(row | {"status": "cancelled", "slot": task["slot"], "message": plan.fault})
             claimed.deactivated += 1
             notable.append((ChangeKind.DEACTIVATED, plan, rows[-1]))
         elif slot is not None:
-            if began_at and plan.task["is_catching_up"]:
+            if began_at and task["is_catching_up"]:
                 continue
             if began_at and plan.catch_up.waits:
-                claims.append(row | {"next_run_at": plan.task["slot"], "is_catching_up": True, "fault": None})
+                claims.append(moved_row(task, task["slot"], is_catching_up=True))
                 continue
             is_overlapping = definition["overlap_policy"] == OverlapPolicy.SKIP and began_at is not None
             if is_overlapping and datetime.fromisoformat(began_at) < slot:
                 message = f"Skipped: the run that began at {began_at} was still under way."
                 rows.append(row | {"status": "skipped", "slot": slot.isoformat(), "message": message})
                 claimed.skipped += 1
-            elif room.take(plan.task["destination"], definition["webhook_url"], len(definition["payload"])):
-                lease = {
-                    "lease_id": plan.task["lease_id"],
-                    "lease_seconds": plan.task["timeout_seconds"] + LEASE_MARGIN_SECONDS,
-                }
-                rows.append(row | lease | {"status": "running", "slot": slot.isoformat()})
+            elif room.take(task["destination"], definition["webhook_url"], len(definition["payload"])):
+                row["status"] = "running"
+                row["slot"] = slot.isoformat()
+                row["lease_id"] = task["lease_id"]
+                row["lease_seconds"] = task["timeout_seconds"] + LEASE_MARGIN_SECONDS
                 if room.ledger.held:
-                    rows[-1]["throttled_ms"] = room.ledger.throttled_ms(
-                        plan.task["destination"], definition["webhook_url"], slot.timestamp()
+                    row["throttled_ms"] = room.ledger.throttled_ms(
+                        task["destination"], definition["webhook_url"], slot.timestamp()
                     )
-                begun[row["id"]] = plan
+                rows.append(row)
+                begun.append(plan)
             else:
                 continue
         if missed := plan.catch_up.missed:
-            rows.append(missed_row(plan.task, missed))
+            rows.append(missed_row(task, missed))
             claimed.missed += missed.count
             notable.append((ChangeKind.MISSED, plan, rows[-1]))
         next_run_at = plan.catch_up.next_run_at
         claims.append(
-            row
-            | {
-                "next_run_at": next_run_at and next_run_at.isoformat(),
-                "is_catching_up": plan.catch_up.waits,
-                "fault": plan.fault,
-            }
+            moved_row(
+                task,
+                next_run_at.isoformat() if next_run_at else None,
+                is_catching_up=plan.catch_up.waits,
+                fault=plan.fault,
+            )
         )
     claimed.taken = len(claims)
     started = read_json(connection, BEGIN_RUNS, {"claims": json_rows(claims), "rows": json_rows(rows)})
     room.ledger.record(connection)
     if any(claim["next_run_at"] is None for claim in claims):
         complete_tasks(connection)
-    for run_id, planned in begun.items():
+    for plan in begun:
+        run_id = plan.task["run_id"]
         if run_id in started:
-            begin = {
+            run = {
                 "id": run_id,
-                "scheduled_for": str(planned.catch_up.run),
+                "lease_id": plan.task["lease_id"],
+                "scheduled_for": str(plan.catch_up.run),
                 "started_at": started[run_id],
                 "number": 1,
                 "lost_leases": 0,
                 "throttles": 0,
             }
-            claimed.runs.append(claimed_run({**planned.task, **begin}, planned.task["definition"]))
-    claimed.changes = [change_of(kind, plan.task, row) for kind, plan, row in notable if row["id"] in started]
+            claimed.runs.append(claimed_run(run, plan.task, plan.definition))
+    claimed.changes = [change_of(kind, plan, row) for kind, plan, row in notable if row["id"] in started]
     return claimed
 
 
-def change_of(kind: ChangeKind, task: Mapping[str, Any], row: Mapping[str, Any]) -> Change:
+def change_of(kind: ChangeKind, plan: Plan, row: Mapping[str, Any]) -> Change:
     """What is told of a row of slots that do not run."""
     return change_of_task(
         kind,
-        datetime.fromisoformat(task["now"]),
-        task_id=task["task_id"],
-        task_name=task["definition"]["name"],
-        notify_url=task["definition"]["notify_url"],
+        datetime.fromisoformat(plan.task["now"]),
+        task_id=plan.task["task_id"],
+        task_name=plan.definition["name"],
+        notify_url=plan.definition["notify_url"],
         run_id=row["id"],
         scheduled_for=datetime.fromisoformat(row["slot"]),
         status=row["status"],
         message=row["message"],
     )
+
+
+def moved_row(
+    task: Mapping[str, Any], next_run_at: str | None, *, is_catching_up: bool, fault: str | None = None
+) -> dict[str, Any]:
+    return {
+        "task_id": task["task_id"],
+        "next_run_at": next_run_at,
+        "is_catching_up": is_catching_up,
+        "fault": fault,
+    }
 
 
 def missed_row(task: Mapping[str, Any], missed: Stretch) -> dict[str, Any]:
