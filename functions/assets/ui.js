@@ -69,6 +69,22 @@
     }
   }
 
+  // Schedules are read in UTC unless told otherwise, which is seldom what somebody elsewhere means.
+  function offerOwnZone() {
+    const offer = document.querySelector("[data-own-zone]");
+    const field = document.getElementById("timezone");
+    if (!offer || field.value === zone) return;
+    const button = offer.firstElementChild;
+    button.textContent = `Use ${zone}`;
+    button.addEventListener("click", () => {
+      field.value = zone;
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+      field.focus();
+      offer.hidden = true;
+    });
+    offer.hidden = false;
+  }
+
   // Links to a part of a page that is folded open it.
   function unfold() {
     const part = location.hash && document.getElementById(location.hash.slice(1));
@@ -86,6 +102,7 @@
   }
 
   signIn();
+  offerOwnZone();
   unfold();
   addEventListener("hashchange", unfold);
   showLocalTimes(document);

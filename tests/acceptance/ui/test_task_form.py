@@ -53,6 +53,14 @@ def test_what_is_typed_is_checked_and_previewed(user: Watched) -> None:
     expect(user.page.get_by_label("Payload, JSON")).to_have_value('{"a": 1,}')
 
 
+def test_the_zone_of_the_browser_is_offered(user: Watched) -> None:
+    user.open("/ui/tasks/new")
+    user.page.get_by_role("button", name="Use America/New_York").click()
+    expect(user.page.get_by_label("Time zone")).to_have_value("America/New_York")
+    expect(user.page.get_by_role("region", name="Next runs")).to_contain_text("09:00 America/New_York")
+    expect(user.page.get_by_role("button", name="Use America/New_York")).to_be_hidden()
+
+
 def test_a_curl_command_fills_the_form_in(user: Watched) -> None:
     user.open("/ui/tasks/new#curl")
     command = """curl -X PUT https://hooks.example.com/x -H 'X-Key: k' -d '{"a":1}'"""
