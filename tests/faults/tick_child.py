@@ -100,11 +100,19 @@ class Child:
         def begin(connection: Connection, run_id: UUID) -> Claimed:
             if manual.task_id is not None:
                 return db.manual_runs.begin_run(
-                    connection, run_id=run_id, task_id=manual.task_id, per_destination=64, rates={}
+                    connection,
+                    run_id=run_id,
+                    task_id=manual.task_id,
+                    per_destination=64,
+                    rates=self._orders.limits.rates,
                 )
             assert manual.log_id is not None
             return db.manual_runs.begin_retry(
-                connection, run_id=run_id, log_id=manual.log_id, per_destination=64, rates={}
+                connection,
+                run_id=run_id,
+                log_id=manual.log_id,
+                per_destination=64,
+                rates=self._orders.limits.rates,
             )
 
         begin = self._writing(begin, *WRITES["claim_slots"])

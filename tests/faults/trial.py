@@ -1,6 +1,6 @@
 """A trial: tasks that are due, ticks to which something happens, later ticks until nothing is due, the invariants."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
@@ -14,6 +14,7 @@ from db.backlog import read_backlog
 from db.child_process import wait_until
 from db.engine import transaction
 from db.tasks import timing_of
+from domain.rate import Rate
 from domain.slots import INSTANT
 from domain.summary import TickKind, TickSummary
 from domain.task import Task
@@ -37,6 +38,7 @@ class Trial:
         self.insignia = Insignia(engine)
         self.receiver = receiver
         self.due: dict[UUID, list[Due]] = {}
+        self.rates: Mapping[str, Rate] = {}
         self._engine = engine
         self._directory = directory
         self._numbers = count(1)
@@ -97,7 +99,10 @@ class Trial:
                 database_url=self._engine.url.render_as_string(hide_password=False),
                 report=self._directory / f"tick-{next(self._numbers)}",
                 limits=Limits(
-                    budget_seconds=budget_seconds, concurrency=concurrency, per_destination=per_destination
+                    budget_seconds=budget_seconds,
+                    concurrency=concurrency,
+                    per_destination=per_destination,
+                    rates=self.rates,
                 ),
                 kind=kind,
                 point=point,
