@@ -10,8 +10,8 @@ for places); one that takes something and leaves nothing ends that. A Retry-Afte
 runs know how long they were held back (`throttled_ms`), also before this process began.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -23,6 +23,7 @@ from domain.rate import (
     Limit,
     Rate,
     calls_left,
+    held_again,
     held_ms,
     limit_of,
     rate_of,
@@ -33,7 +34,7 @@ from domain.rate import (
 LOCKS = 0x1A52
 """The first key of the advisory locks; the second is the hash of a row's key."""
 
-CONTNEVER_SECONDS = 0.05
+CONTENDED_SECONDS = 0.05
 """After which a claim may look again at what another was claiming just then."""
 
 TRY_LOCKS = text("""
@@ -64,11 +65,6 @@ ON CONFLICT (key) DO UPDATE SET grants = excluded.grants, idle_at = excluded.idl
 KEPT_SECONDS = 86_400
 """For how long it is known since when calls were held back."""
 
-PAUSE_SECONDS = 60
-"""A hold that ended less than this ago goes on when a claim has to leave something again."""
-
-NEVER: Hold = (0.0, 0.0)
-
 FORGET_IDLE = text("""
 WITH idle AS MATERIALIZED (
     SELECT key FROM destination_limits WHERE idle_at <= statement_timestamp()
@@ -76,6 +72,16 @@ WITH idle AS MATERIALIZED (
 )
 DELETE FROM destination_limits l USING idle WHERE l.key = idle.key
 """)
+
+
+@dataclass(slots=True)
+class Account:
+    """Of what counts together: the calls that still count, how many may begin now, and how many this claim takes."""
+
+    rate: Rate
+    grants: Grants
+    left: int
+    taken: int = 0
 
 
 class Ledger:
@@ -94,9 +100,7 @@ class Ledger:
         self.now = 0.0
         self._rates = rates or {}
         self._rate_of: dict[str, Rate | None] = {}
-        self._grants: dict[str, Grants] = {}
-        self._taken: Counter[str] = Counter()
-        self._windows: dict[str, float] = {}
+        self._accounts: dict[str, Account] = {}
         self._relieved: set[str] = set()
 
     def open(
@@ -117,7 +121,9 @@ class Ledger:
         self.now, rows = read_json(connection, READ_ROWS, {"keys": json_rows(keys)})
         for key in keys:
             grants, since, until = rows.get(key, ((), None, None))
-            self._grants[key] = recent(grants, limits[key].rate, self.now)
+            rate = limits[key].rate
+            grants = recent(grants, rate, self.now)
+            self._accounts[key] = Account(rate, grants, calls_left(grants, rate))
             if since is not None:
                 self.held[key] = since, until
 
@@ -127,16 +133,16 @@ class Ledger:
         if rate is None:
             return None
         limit = limit_of(rate, destination, webhook_url)
-        grants = self._grants.get(limit.key)
-        if grants is None:
-            self.waits[limit.target] = CONTNEVER_SECONDS
+        if limit.target in self.waits:
             return limit.target
-        taken = self._taken[limit.key]
-        if taken < calls_left(grants, rate):
-            self._taken[limit.key] = taken + 1
-            self._windows[limit.key] = rate.window_seconds
+        account = self._accounts.get(limit.key)
+        if account is None:
+            self.waits[limit.target] = CONTENDED_SECONDS
+            return limit.target
+        if account.taken < account.left:
+            account.taken += 1
             return None
-        self.waits[limit.target] = wait_seconds([*grants, (self.now, taken)], rate, self.now)
+        self.waits[limit.target] = wait_seconds(self._grants(account), rate, self.now)
         self.left.add(limit.key)
         return limit.target
 
@@ -151,26 +157,27 @@ class Ledger:
 
     def record(self, connection: Connection) -> None:
         """Write what was taken, and what holds calls back from now on or no longer, in the transaction of the claim."""
-        for key in self._relieved - self.left:
-            self.held[key] = self.held[key][0], self.now
-        begun = {key for key in self.left if self.held.get(key, NEVER)[1] is not None}
-        for key in begun:
-            since, until = self.held.get(key, NEVER)
-            self.held[key] = since if (until or 0) > self.now - PAUSE_SECONDS else self.now, None
-        rows = [self._row(key) for key in self._windows.keys() | begun | self._relieved - self.left]
-        if rows:
+        taken = {key for key, account in self._accounts.items() if account.taken}
+        ended = self._relieved - self.left
+        begun = {key for key in self.left if key not in self.held or self.held[key][1] is not None}
+        self.held |= {key: (self.held[key][0], self.now) for key in ended}
+        self.held |= {key: held_again(self.held.get(key), self.now) for key in begun}
+        if rows := [self._row(key) for key in taken | ended | begun]:
             connection.execute(WRITE_ROWS, {"rows": json_rows(rows)})
 
     def _row(self, key: str) -> dict[str, Any]:
-        grants, taken = self._grants.get(key, ()), self._taken[key]
-        since, until = self.held.get(key, (None, None))
+        account, (since, until) = self._accounts.get(key), self.held.get(key, (None, None))
+        counts_for = KEPT_SECONDS if since else account.rate.window_seconds if account else 0
         return {
             "key": key,
-            "grants": [*grants, (self.now, taken)] if taken else grants,
-            "idle_at": self.now + (KEPT_SECONDS if since else self._windows.get(key, 0)),
+            "grants": self._grants(account) if account else [],
+            "idle_at": self.now + counts_for,
             "held_since": since,
             "held_until": until,
         }
+
+    def _grants(self, account: Account) -> Grants:
+        return [*account.grants, (self.now, account.taken)] if account.taken else account.grants
 
 
 def forget_idle_limits(connection: Connection) -> None:

@@ -28,6 +28,8 @@ _PATH = re.compile(r"[^:]*://[^/?#]*([^?#]*)")
 MOST_MS = 2**31 - 1
 """What an integer of PostgreSQL holds."""
 
+HOLD_PAUSE_SECONDS = 60
+
 Hold = tuple[float, float | None]
 """Since when a destination has held calls back, and until when: None while that is not known."""
 
@@ -117,6 +119,13 @@ def held_ms(hold: Hold, due_at: float, now: float) -> int:
     since, until = hold
     held_seconds = min(now, until or now) - max(due_at, since)
     return min(max(round(held_seconds * 1_000), 0), MOST_MS)
+
+
+def held_again(hold: Hold | None, now: float) -> Hold:
+    """The hold that begins now; one that ended less than a minute ago goes on."""
+    if hold is not None and hold[1] is not None and hold[1] > now - HOLD_PAUSE_SECONDS:
+        return hold[0], None
+    return now, None
 
 
 def recent(grants: Grants, rate: Rate, now: float) -> Grants:

@@ -10,6 +10,7 @@ from domain.rate import (
     Rate,
     calls_left,
     destinations_of,
+    held_again,
     held_ms,
     limit_of,
     parse_rates,
@@ -182,3 +183,9 @@ def test_no_window_ever_has_more_calls_than_the_rate_and_none_waits_in_vain(
             assert calls_left(recent(grants, rate, now + wait - 1e-3), rate) == 0
     for first, last in zip(begun, begun[rate.calls :], strict=False):
         assert last - first >= rate.window_seconds - 1e-6
+
+
+def test_what_is_held_back_again_within_a_minute_was_held_back_all_the_time() -> None:
+    assert held_again((100, 110), 169) == (100, None)
+    assert held_again((100, 110), 171) == (171, None)
+    assert held_again(None, 171) == (171, None)
