@@ -15,10 +15,12 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, text
 
 from db.json_rows import json_rows, read_json
-from domain.notification import EVERYBODY, Change, Notification, Told, digest_of, is_digested
+from domain.notification import EVERYBODY, Change, ChangeKind, Notification, Told, digest_of, is_digested
 
 MOST_LOOKED_AT = 1_000
 """Of one claim, which locks as many rows."""
+
+KEPT_DAYS = 7
 
 WRITE = text("""
 INSERT INTO notifications (id, url, kind, happened_at, data)
@@ -63,6 +65,13 @@ UPDATE notifications n SET
 FROM json_to_recordset(CAST(:told AS json)) AS told(
     id uuid, lease_id uuid, outcome text, delay_seconds float8, error text, was_sent bool)
 WHERE n.id = told.id AND n.lease_id = told.lease_id AND n.outcome IS NULL
+""")
+
+
+REMOVE_OLD = text("""
+DELETE FROM notifications WHERE id = ANY (ARRAY(
+    SELECT id FROM notifications WHERE happened_at < statement_timestamp() - make_interval(days => :days)
+    ORDER BY happened_at LIMIT :limit FOR UPDATE SKIP LOCKED))
 """)
 
 
@@ -130,13 +139,18 @@ def record_told(connection: Connection, all_told: Sequence[Told]) -> None:
     connection.execute(RECORD, {"told": json_rows(rows)})
 
 
+def remove_old_notifications(connection: Connection, limit: int) -> bool:
+    """Remove at most `limit` of those of more than KEPT_DAYS ago, told or not; True when there may be more."""
+    return connection.execute(REMOVE_OLD, {"days": KEPT_DAYS, "limit": limit}).rowcount == limit
+
+
 def notification_of(row: dict[str, Any]) -> Notification:
     """With a lease of its own, which is still to be written."""
     return Notification(
         id=UUID(row["id"]),
         lease_id=uuid4(),
         url=row["url"],
-        kind=row["kind"],
+        kind=ChangeKind(row["kind"]),
         happened_at=datetime.fromisoformat(row["happened_at"]),
         claimed_at=datetime.fromisoformat(row["claimed_at"]),
         data=row["data"],

@@ -1,6 +1,5 @@
 """Notifications: what is told of a change, and when it is told again (docs/notifications.md)."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +71,7 @@ class Notification:
     id: UUID
     lease_id: UUID
     url: str
-    kind: str
+    kind: ChangeKind
     happened_at: datetime
     claimed_at: datetime
     data: Mapping[str, Any]
@@ -197,11 +196,6 @@ def content(notification: Notification) -> dict[str, Any]:
         "timestamp": instant(notification.happened_at),
         "data": notification.data,
     }
-
-
-def message_body(notification: Notification) -> bytes:
-    """The JSON that is sent."""
-    return json.dumps(content(notification), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def instant(at: datetime) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 from db.deleted_tasks import delete_logs_of_deleted_tasks
 from db.engine import Connection, Engine, transaction
 from db.idempotency import forget_expired_keys
+from db.notifications import remove_old_notifications
 from db.retention import remove_expired_logs
 from domain.retention import Retention
 from functions.transfer import monotonic
@@ -25,6 +26,7 @@ def clean_up(
     waiting: list[Removal] = [
         delete_logs_of_deleted_tasks,
         forget_expired_keys,
+        remove_old_notifications,
         partial(remove_expired_logs, retention=retention),
     ]
     while waiting and monotonic() < until and not is_stopping():

@@ -17,7 +17,8 @@ from db.notifications import claim_notifications, record_told, write_notificatio
 from db.ticks import read_clock
 from domain.attempt import Attempt, unsendable
 from domain.errors import InvalidInput, Unavailable
-from domain.notification import EVERYBODY, Change, Notification, Told, after_attempt, late_tick, message_body
+from domain.message import body_of
+from domain.notification import EVERYBODY, Change, Notification, Told, after_attempt, late_tick
 from domain.run import LEASE_MARGIN_SECONDS
 from domain.signature import parse_signing_secret, signature_header
 from domain.success_statuses import DEFAULT, parse_success_statuses
@@ -48,6 +49,8 @@ class NotifySettings:
 
     url: str | None = None
     signing_secrets: Sequence[str] = ()
+    dashboard_url: str | None = None
+    """Without a slash at its end."""
 
 
 def tell_nobody(_: Connection, __: Sequence[Change]) -> None:
@@ -182,7 +185,8 @@ def url_of(notification: Notification, settings: NotifySettings) -> str:
 def call_of(notification: Notification, settings: NotifySettings) -> Call:
     """The call that tells; raises InvalidInput for what cannot be sent."""
     webhook_id, timestamp = str(notification.id), int(notification.claimed_at.timestamp())
-    body = message_body(notification)
+    url = parse_webhook_url(url_of(notification, settings))
+    body = body_of(notification, url.host, settings.dashboard_url)
     headers = {
         "User-Agent": f"Insignia/{VERSION}",
         "Content-Type": "application/json",
@@ -194,7 +198,7 @@ def call_of(notification: Notification, settings: NotifySettings) -> Call:
         headers["webhook-signature"] = signature_header(secrets, webhook_id, timestamp, body)
     return Call(
         id=webhook_id,
-        url=parse_webhook_url(url_of(notification, settings)),
+        url=url,
         method=Method.POST,
         headers=headers,
         body=body,

@@ -114,7 +114,11 @@ def serve(kind: TickKind) -> schemas.TickSummary:
             bootstrap.egress(),
             limits,
             kind=kind,
-            notify=NotifySettings(url=settings.notify_url, signing_secrets=settings.notify_signing_secrets),
+            notify=NotifySettings(
+                url=settings.notify_url,
+                signing_secrets=settings.notify_signing_secrets,
+                dashboard_url=settings.insignia_url,
+            ),
             is_stopping=bootstrap.is_stopping,
         )
     except Unavailable as error:

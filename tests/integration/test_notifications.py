@@ -3,14 +3,17 @@
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event, select, text
 
 from db.engine import transaction
+from db.notifications import remove_old_notifications
 from db.settle import settle
 from db.tables import notifications as notifications_table
 from domain.attempt import answered
@@ -26,6 +29,8 @@ from tests.receiver import Answer, Received, Receiver
 
 KEY = b"a-key-that-is-no-secret-"
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
+OTHER_SECRET = "whsec_" + base64.b64encode(KEY[::-1]).decode()
+PAGE = Path(__file__).parents[2] / "docs/notifications.md"
 
 
 class Person(Receiver):
@@ -461,8 +466,7 @@ def test_many_changes_at_once_are_one_digest(
     assert said["message"] == "26 changes: 25 failed, 1 deactivated."
     assert said["counts"] == {"task.failed": 25, "task.deactivated": 1}
     assert len(said["changes"]) == 20
-    assert {one["type"] for one in said["changes"]} == {"task.failed"}
-    assert len({one["data"]["task_name"] for one in said["changes"]}) == 20
+    assert len({(one["type"], one["data"]["task_name"]) for one in said["changes"]}) == 20
     counts = insignia.execute("SELECT outcome, count(*) FROM notifications GROUP BY outcome ORDER BY outcome")
     assert [tuple(row) for row in counts] == [("digested", 26), ("sent", 1)]
     members = insignia.execute("SELECT DISTINCT digest_id FROM notifications WHERE outcome = 'digested'")
@@ -499,3 +503,59 @@ def test_each_url_has_a_digest_of_its_own(
         person.tick()
         assert (person.types, owner.types) == (["digest"], ["digest"])
         assert owner.requests[0].json["data"]["message"] == "4 changes: 4 failed."
+
+
+def test_what_is_a_week_old_is_removed(insignia: Insignia, person: Person, webhook: Webhook) -> None:
+    insignia.create(webhook.url, deactivate_after=0)
+    run(insignia, person, webhook, 500, 200)
+    insignia.execute("UPDATE notifications SET happened_at = happened_at - interval '6 days 23 hours'")
+    insignia.execute(
+        "UPDATE notifications SET happened_at = happened_at - interval '1 hour' WHERE kind = 'task.failed'"
+    )
+    person.tick()
+    assert person.outbox("kind") == [("task.recovered",)]
+    assert len(person.requests) == 2
+
+
+def test_old_ones_are_removed_in_batches(insignia: Insignia) -> None:
+    insignia.execute(
+        "INSERT INTO notifications (id, url, kind, happened_at, data)"
+        " SELECT gen_random_uuid(), '', 'task.failed', clock_timestamp() - interval '8 days', '{}'"
+        " FROM generate_series(1, 5)"
+    )
+    with transaction(insignia.engine) as connection:
+        assert [remove_old_notifications(connection, 2) for _ in range(3)] == [True, True, False]
+    assert insignia.execute("SELECT count(*) FROM notifications").scalar_one() == 0
+
+
+def test_the_documented_way_to_verify_a_message_works(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    insignia.create(webhook.url, deactivate_after=0)
+    run(insignia, person, webhook, 500)
+    (request,) = person.requests
+    (sample,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(sample, names)  # noqa: S102 - it is our own
+    is_genuine, now = names["is_genuine"], int(request.headers["webhook-timestamp"])
+    assert is_genuine(SECRET, request.headers, request.body, now)
+    assert is_genuine(SECRET, request.headers, request.body, now + 299)
+    assert not is_genuine(SECRET, request.headers, request.body, now + 301)
+    assert not is_genuine(SECRET, request.headers, request.body + b" ", now)
+    assert not is_genuine(OTHER_SECRET, request.headers, request.body, now)
+    both = NotifySettings(url=person.url, signing_secrets=[OTHER_SECRET, SECRET])
+    person.settings = both
+    run(insignia, person, webhook, 200)
+    changed = person.requests[1]
+    for secret in (SECRET, OTHER_SECRET):
+        assert is_genuine(secret, changed.headers, changed.body, int(changed.headers["webhook-timestamp"]))
+
+
+def test_a_message_leads_to_the_dashboard_where_its_url_is_known(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    person.settings = NotifySettings(url=person.url, dashboard_url="https://insignia.example.com")
+    task = insignia.create(webhook.url, deactivate_after=0)
+    run(insignia, person, webhook, 500)
+    (log,) = insignia.logs(task.id)
+    assert person.requests[0].json["data"]["url"] == f"https://insignia.example.com/ui/runs/{log.id}"
