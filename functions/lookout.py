@@ -15,7 +15,8 @@ class Lookout:
     nothing, they are asked every half second only, or when a run is known to have become due.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, waits_for_rates: bool = True) -> None:
+        self.waits_for_rates = waits_for_rates
         self.claims_at = now
         self.retries_at = now
         """No retry is due before."""
@@ -85,7 +86,8 @@ class Lookout:
         self.is_more_due = False
         self.are_slots_waiting = slot_seconds <= 0
         self.retries_at = max(now + retry_seconds, soon) if retry_seconds > 0 else again_at
-        self.retries_at = min(self.retries_at, max(opens_at, soon))
+        if self.waits_for_rates:
+            self.retries_at = min(self.retries_at, max(opens_at, soon))
         self.runs_at = min(self.runs_at, self.retries_at)
         slots_at = again_at if self.are_slots_waiting else max(now + slot_seconds, soon)
         self.claims_at = min(self.retries_at, slots_at)

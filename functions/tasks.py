@@ -91,8 +91,9 @@ def run_task(task_id: UUID, once: RunOnce) -> TaskLog:
 
     The answer is the log of this run (source `manual`) after its first attempt; if that has failed, later ticks
     retry it. The run changes no counter, no status and no next run of the task. If its destination has asked
-    to be left alone (Retry-After), or has as many calls as it may have, the first attempt is left to a tick. A
-    repeated Idempotency-Key starts no second run: it is answered with the log of the first one, as it is by then.
+    to be left alone (Retry-After), has as many calls as it may have, or was called as often as it may be, the
+    first attempt is left to a tick. A repeated Idempotency-Key starts no second run: it is answered with the log
+    of the first one, as it is by then.
     """
     return TaskLog.model_validate(manual_runs.run_task(task_id, once))
 
@@ -102,7 +103,8 @@ def test_task(body: TaskCreate) -> TestedCall:
     """Test a task before it is stored, by one call of its webhook.
 
     The call is that of a first attempt, with ids that are used for nothing else. Nothing is stored or retried,
-    so that an Idempotency-Key has no meaning here. The answer is 200 whatever came of the call.
+    so that an Idempotency-Key has no meaning here. The answer is 200 whatever came of the call, and 503 if none
+    was made because its destination was called as often as it may be (DESTINATION_RATES).
     """
     return call_once(body.definition(), TaskStatus(body.status))
 

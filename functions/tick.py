@@ -153,7 +153,8 @@ def run_tick(
     ends_at = monotonic() + limits.budget_seconds
     notifier = Notifier(engine, egress, notify or NotifySettings(), ends_at=ends_at, is_stopping=is_stopping)
     with Deliveries(egress) as deliveries, notifier:
-        tick = Tick(engine, deliveries, limits, is_stopping, notifier.tell)
+        waits = kind is TickKind.TICK  # more instances make a rate allow no more
+        tick = Tick(engine, deliveries, limits, is_stopping, notifier.tell, waits_for_rates=waits)
         if tick.begin().are_notifications_due:
             notifier.look()
         if kind is TickKind.TICK:
@@ -178,6 +179,8 @@ class Tick:
         limits: Limits,
         is_stopping: Callable[[], bool],
         tell: Tell = tell_nobody,
+        *,
+        waits_for_rates: bool = True,
     ) -> None:
         self._engine = engine
         self._deliveries = deliveries
@@ -187,7 +190,7 @@ class Tick:
         self._began_at = monotonic()
         self._ends_at = self._began_at + limits.budget_seconds
         self._stops_at = math.inf
-        self._lookout = Lookout(self._began_at)
+        self._lookout = Lookout(self._began_at, waits_for_rates=waits_for_rates)
         self._settles_at = math.inf
         self._runs: dict[str, ClaimedRun] = {}
         self._decisions: list[Decision] = []

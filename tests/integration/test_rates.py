@@ -16,8 +16,10 @@ from db.slot_claims import claim_slots
 from domain.errors import Unavailable
 from domain.rate import SLACK_SECONDS
 from domain.run import ClaimedRun, RunStatus
+from domain.summary import TickKind
 from domain.task import TaskDefinition, TaskStatus
-from tests.integration.conftest import Insignia, assert_adds_up, rates_of, room
+from functions.tick import Limits, run_tick
+from tests.integration.conftest import LOOPBACK, Insignia, assert_adds_up, rates_of, room
 from tests.receiver import Receiver
 
 NOWHERE = "http://127.0.0.1:9"
@@ -162,6 +164,18 @@ def test_a_tick_does_not_wait_for_a_rate_that_opens_after_its_end(insignia: Insi
         for _ in range(3):
             insignia.create_due(receiver.url)
         summary = insignia.tick(rates="127.0.0.1=2/3600s")
+    assert (summary.succeeded, summary.remaining) == (2, 1)
+    assert summary.duration_seconds < 10
+
+
+def test_a_worker_does_not_wait_for_a_rate(insignia: Insignia) -> None:
+    with Receiver() as receiver:
+        for _ in range(3):
+            insignia.create_due(receiver.url)
+        limits = Limits(
+            budget_seconds=30, concurrency=64, per_destination=64, rates=rates_of("127.0.0.1=2/20s")
+        )
+        summary = run_tick(insignia.engine, LOOPBACK, limits, kind=TickKind.WORKER)
     assert (summary.succeeded, summary.remaining) == (2, 1)
     assert summary.duration_seconds < 10
 

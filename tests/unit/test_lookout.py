@@ -98,3 +98,9 @@ def test_a_rate_that_is_used_up_delays_no_slot_and_no_retry_of_others() -> None:
     assert (lookout.claims_at, lookout.retries_at) == (NOW + 0.1, NOW + 0.1)
     lookout.found(NOW, 0.3, math.inf, gets_anywhere=False, opens_at=NOW + 2)
     assert lookout.claims_at == NOW + 0.3
+
+
+def test_a_worker_goes_on_for_no_rate() -> None:
+    lookout = Lookout(NOW, waits_for_rates=False)
+    lookout.found(NOW, -1, math.inf, gets_anywhere=False, opens_at=NOW + 2)
+    assert (lookout.claims_at, lookout.retries_at) == (NOW + PAUSE_SECONDS, math.inf)
