@@ -17,7 +17,8 @@ from functions import bootstrap, telemetry
 from functions.delivery import Deliveries
 from functions.egress import Egress
 from functions.idempotency import RunOnce
-from functions.tick import SPARE_SECONDS, STOP_SECONDS, Limits, Tick
+from functions.limits import Limits
+from functions.ticking import SPARE_SECONDS, STOP_SECONDS, Tick
 from functions.transfer import FinishedCall
 from functions.webhook import call_of
 

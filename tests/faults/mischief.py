@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import functions.lookout
-import functions.tick
+import functions.ticking
 from db.engine import Connection, Engine, transaction
 from domain.errors import Unavailable
 from functions.delivery import Deliveries
@@ -119,12 +119,12 @@ def performed(engine: Engine, mischief: Mischief | None) -> Iterator[Stage]:
 
 def wrap_ticks(patch: pytest.MonkeyPatch) -> None:
     """Let every tick of this process come by the points, and make short pauses."""
-    for module in (functions.tick, functions.lookout):
+    for module in (functions.ticking, functions.lookout):
         patch.setattr(module, "PAUSE_SECONDS", 0.05)
         patch.setattr(module, "BATCH_SECONDS", 0.01)
     for name, point in WRAPPED.items():
-        patch.setattr(functions.tick, name, wrapped(getattr(functions.tick, name), point))
-    patch.setattr(functions.tick, "transaction", wrapped_transaction)
+        patch.setattr(functions.ticking, name, wrapped(getattr(functions.ticking, name), point))
+    patch.setattr(functions.ticking, "transaction", wrapped_transaction)
     patch.setattr(Deliveries, "start", wrapped_start(Deliveries.start))
     patch.setattr(Deliveries, "wait", wrapped_wait(Deliveries.wait))
 

@@ -29,7 +29,8 @@ from db.tasks import create_task, timing_of
 from domain.summary import TickSummary
 from domain.task import OverlapPolicy, TaskDefinition, TaskStatus
 from functions.egress import Egress
-from functions.tick import Limits, run_tick
+from functions.limits import Limits
+from functions.ticking import run_tick
 from tests.conftest import NOT_DURABLE, url_of
 from tests.faults.durable_receiver import Call, DurableReceiver, call_of
 from tests.faults.invariants import LIVE, Due, assert_invariants, gather

@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 
 import functions.notifications
 from db.engine import make_engine
+from functions.limits import Limits
 from functions.notifications import Notifier, NotifySettings
-from functions.tick import Limits, run_tick
+from functions.ticking import run_tick
 from tests.faults.processes import PROCESSES
 from tests.integration.conftest import LOOPBACK, Insignia
 from tests.receiver import Receiver

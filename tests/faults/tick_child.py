@@ -30,7 +30,7 @@ import db.settle
 import db.slot_claims
 import functions.delivery
 import functions.manual_runs
-import functions.tick
+import functions.ticking
 import functions.transfer
 from db.claiming import Claimed
 from db.engine import Connection, Engine, make_engine
@@ -38,7 +38,7 @@ from domain.errors import Unavailable
 from functions.delivery import Deliveries
 from functions.egress import Egress
 from functions.idempotency import RunOnce
-from functions.tick import Tick, run_tick
+from functions.ticking import Tick, run_tick
 from functions.transfer import Call, Transfer
 from tests.faults.tick_process import Fault, Manual, Orders, Point
 
@@ -125,9 +125,9 @@ class Child:
 
     def wrap(self, patch: pytest.MonkeyPatch) -> None:
         """Let the tick of this process come by the points."""
-        tick, deliveries = vars(functions.tick), vars(Deliveries)
+        tick, deliveries = vars(functions.ticking), vars(Deliveries)
         for name, points in WRITES.items():
-            patch.setattr(functions.tick, name, self._writing(tick[name], *points))
+            patch.setattr(functions.ticking, name, self._writing(tick[name], *points))
         for module, name, point in (
             (db.slot_claims, "read_definitions", Point.CLAIM_LOCKED),
             (db.manual_runs, "read_definitions", Point.CLAIM_LOCKED),
@@ -136,7 +136,7 @@ class Child:
             (db.settle, "cancel_with_deactivation", Point.BEFORE_CANCELLING),
         ):
             patch.setattr(module, name, self._after(point, vars(module)[name]))
-        patch.setattr(functions.tick, "transaction", self._transaction(tick["transaction"]))
+        patch.setattr(functions.ticking, "transaction", self._transaction(tick["transaction"]))
         patch.setattr(self._engine.dialect, "do_commit", self._commit(self._engine.dialect.do_commit))
         patch.setattr(Tick, "deliver", self._deliver(Tick.deliver))
         patch.setattr(Deliveries, "start", self._start(deliveries["start"]))
@@ -145,7 +145,7 @@ class Child:
         patch.setattr(Transfer, "prepare", self._prepare(Transfer.prepare))
         patch.setattr(Transfer, "_read_header", self._read_header(vars(Transfer)["_read_header"]))
         monotonic = functions.transfer.monotonic
-        for module in (functions.transfer, functions.delivery, functions.tick):
+        for module in (functions.transfer, functions.delivery, functions.ticking):
             patch.setattr(module, "monotonic", lambda: monotonic() + self._away_seconds)
         if self._orders.clock_ahead_seconds:
             shift_clock(patch, self._orders.clock_ahead_seconds)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from db.child_process import wait_until
 from domain.summary import TickKind, TickSummary
-from functions.tick import Limits
+from functions.limits import Limits
 from tests.faults.processes import PROCESSES
 
 

@@ -18,7 +18,7 @@ from domain.rate import Rate
 from domain.slots import INSTANT
 from domain.summary import TickKind, TickSummary
 from domain.task import Task
-from functions.tick import Limits
+from functions.limits import Limits
 from tests.faults.durable_receiver import DurableReceiver
 from tests.faults.invariants import Due, assert_invariants, gather
 from tests.faults.tick_process import Fault, Manual, Orders, Point, TickProcess

@@ -21,7 +21,8 @@ from domain.errors import InvalidInput, Unavailable
 from domain.summary import TickSummary
 from domain.task import MisfirePolicy, OverlapPolicy, TaskDefinition, TaskStatus
 from functions.egress import Egress
-from functions.tick import Limits, run_tick
+from functions.limits import Limits
+from functions.ticking import run_tick
 from tests.faults.behaviour import Behaviour
 from tests.faults.findings import LIVE, deleted_faults, look, summary_faults
 from tests.faults.mischief import Killed, Mischief, performed

@@ -24,9 +24,10 @@ from domain.run import ClaimedRun, TaskLog, TaskLogOrder
 from domain.summary import TickSummary
 from domain.task import Task, TaskDefinition, TaskStatus
 from functions.egress import Egress
+from functions.limits import Limits
 from functions.manual_runs import attempt
 from functions.notifications import NotifySettings
-from functions.tick import Limits, run_tick
+from functions.ticking import run_tick
 from tests.conftest import url_of
 from tests.integration.cloud_database import APP, MIGRATOR, OTHER_APP, OWNERS, Cloud
 

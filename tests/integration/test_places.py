@@ -120,7 +120,7 @@ def test_concurrency_bounds_the_calls_to_all_destinations(insignia: Insignia) ->
 def test_payloads_in_flight_are_bounded_but_a_large_one_goes_alone(
     insignia: Insignia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("functions.tick.PAYLOAD_BYTES", 1000)
+    monkeypatch.setattr("functions.ticking.PAYLOAD_BYTES", 1000)
     crowd = Crowd(2)
     with Receiver(crowd) as receiver:
         for _ in range(5):
@@ -168,8 +168,8 @@ class FrozenOnce:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 0.0
-        monkeypatch.setattr("functions.tick.monotonic", lambda: monotonic() + self.seconds)
-        monkeypatch.setattr("functions.tick.claim_slots", self.claim)
+        monkeypatch.setattr("functions.ticking.monotonic", lambda: monotonic() + self.seconds)
+        monkeypatch.setattr("functions.ticking.claim_slots", self.claim)
 
     def claim(self, connection: Connection, room: Room) -> Claimed:
         claimed = claim_slots(connection, room)
@@ -239,7 +239,7 @@ def hanging_receiver(on_call: Callable[[], None]) -> Iterator[Receiver]:
 def test_sigterm_gives_back_what_has_no_answer_in_time(
     insignia: Insignia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("functions.tick.STOP_SECONDS", 0.3)
+    monkeypatch.setattr("functions.ticking.STOP_SECONDS", 0.3)
     stopping = threading.Event()
     with hanging_receiver(stopping.set) as receiver:
         task = insignia.create_due(receiver.url)
@@ -323,7 +323,7 @@ def test_a_result_that_cannot_be_written_ends_alone_as_our_error(
     def decide_badly(run: ClaimedRun, attempt: Attempt, jitter: float) -> Decision:
         return decide(run, replace(attempt, **bad) if run.task_name == "Bad" else attempt, jitter)
 
-    monkeypatch.setattr("functions.tick.decide", decide_badly)
+    monkeypatch.setattr("functions.ticking.decide", decide_badly)
     crowd = Crowd(3)  # so that the three end in one batch
     with Receiver(crowd) as receiver:
         tasks = [insignia.create(receiver.url, name=name) for name in ("Good", "Bad", "Good too")]

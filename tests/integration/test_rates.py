@@ -18,7 +18,8 @@ from domain.rate import SLACK_SECONDS
 from domain.run import ClaimedRun, RunStatus
 from domain.summary import TickKind
 from domain.task import TaskDefinition, TaskStatus
-from functions.tick import Limits, run_tick
+from functions.limits import Limits
+from functions.ticking import run_tick
 from tests.integration.conftest import LOOPBACK, Insignia, assert_adds_up, rates_of, room
 from tests.receiver import Receiver
 

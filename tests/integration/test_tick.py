@@ -387,7 +387,7 @@ def test_a_settle_that_is_repeated_changes_nothing(
             raise Unavailable("The acknowledgement was lost.")
         return settlement
 
-    monkeypatch.setattr("functions.tick.settle", settle_and_lose_the_first_acknowledgement)
+    monkeypatch.setattr("functions.ticking.settle", settle_and_lose_the_first_acknowledgement)
     with Receiver(fails(99)) as receiver:
         task = insignia.create_due(receiver.url)
         with pytest.raises(Unavailable, match="acknowledgement"):

@@ -1,0 +1,402 @@
+"""The story of a tick: claim -> deliver -> decide -> settle -> summarise (docs/engine.md, Tick).
+
+PostgreSQL is the only truth: a tick that dies leaves leases that end, and the next one takes over. No
+transaction is open during a call, and any number of ticks may run at once.
+"""
+
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from db.backlog import Backlog, read_backlog, seconds_until_next, sweep
+from db.claiming import Claimed, Room
+from db.destination_limits import Ledger
+from db.engine import Connection, Engine, transaction
+from db.run_claims import claim_due_runs, release
+from db.settle import Disposal, Settlement, settle
+from db.slot_claims import claim_long_late_slots, claim_slots, plan_long_late_slots
+from db.ticks import read_clock, record_tick
+from domain.attempt import Attempt, unsendable
+from domain.errors import InvalidInput, Unavailable
+from domain.run import AttemptOutcome, ClaimedRun, Decision, decide
+from domain.summary import TickKind, TickSummary
+from functions import telemetry
+from functions.delivery import FROZEN_SECONDS, Deliveries
+from functions.egress import Egress
+from functions.events import log_deactivations, log_delivery
+from functions.housekeeping import clean_up
+from functions.limits import Limits
+from functions.lookout import BATCH_SECONDS, PAUSE_SECONDS, Lookout
+from functions.notifications import Notifier, NotifySettings, Tell, tell_nobody
+from functions.spent_rates import SpentRates
+from functions.transfer import monotonic
+from functions.webhook import call_of
+
+BATCH_ROWS = 256
+LOOK_PAST_SECONDS = 0.25
+"""How often a claim looks past all rows of a destination that had a place for some of them only."""
+
+SPARE_SECONDS = 2
+"""What must be left of the budget beside a call's deadline for the call to be claimed."""
+
+LEAST_CALL_SECONDS = 1 + SPARE_SECONDS
+STOP_SECONDS = 7
+"""For answers, once a process is told to stop: what is left of Cloud Run's 10 s is for noticing it, the settle and
+the end of the server, which took 1.2 s on a quiet machine."""
+PAYLOAD_BYTES = 32 * 1024 * 1024
+
+
+def run_tick(
+    engine: Engine,
+    egress: Egress,
+    limits: Limits,
+    *,
+    kind: TickKind = TickKind.TICK,
+    notify: NotifySettings | None = None,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> TickSummary:
+    """Deliver and record what is due; returns within the budget.
+
+    Raises Unavailable when the database failed or a result could not be recorded. Nothing is lost then: the
+    leases end, and a later tick goes on.
+    """
+    ends_at = monotonic() + limits.budget_seconds
+    notifier = Notifier(engine, egress, notify or NotifySettings(), ends_at=ends_at, is_stopping=is_stopping)
+    with Deliveries(egress) as deliveries, notifier:
+        # more instances make a rate allow no more
+        tick = Tick(
+            engine, deliveries, limits, is_stopping, notifier.tell, waits_for_rates=kind is TickKind.TICK
+        )
+        if tick.begin().are_notifications_due:
+            notifier.look()
+        if kind is TickKind.TICK:
+            notifier.tell_of_late_tick()
+        while tick.goes_on():
+            for step in (tick.claim, tick.deliver, tick.settle):
+                with telemetry.phase(step.__name__):
+                    step()
+            notifier.go_on()
+        summary = tick.summarise(kind)
+        notifier.finish()
+        return summary
+
+
+class Tick:
+    """What one tick has claimed, is delivering and has still to settle. Times are of the monotonic clock."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        deliveries: Deliveries,
+        limits: Limits,
+        is_stopping: Callable[[], bool],
+        tell: Tell = tell_nobody,
+        *,
+        waits_for_rates: bool = True,
+    ) -> None:
+        self._engine = engine
+        self._deliveries = deliveries
+        self._limits = limits
+        self._is_stopping = is_stopping
+        self._tell = tell
+        self._began_at = monotonic()
+        self._ends_at = self._began_at + limits.budget_seconds
+        self._stops_at = math.inf
+        self._lookout = Lookout(self._began_at, waits_for_rates=waits_for_rates)
+        self._settles_at = math.inf
+        self._runs: dict[str, ClaimedRun] = {}
+        self._decisions: list[Decision] = []
+        self._unsent: list[ClaimedRun] = []
+        self._unanswered: list[ClaimedRun] = []
+        self._crowded: set[str] = set()
+        self._spent = SpentRates()
+        self._looks_again = False
+        self._looks_past = True
+        self._looks_past_at = self._began_at
+        self._is_turn_of_retries = False
+        self._is_settle_failing = False
+        self._fault: Unavailable | None = None
+        self._summary = TickSummary()
+
+    def attempt(self, begin: Callable[[Connection], Claimed]) -> None:
+        """Make one attempt of the run that `begin` claims, and record it; a retry is left to later ticks."""
+        self._lookout.never()
+        self._claim(lambda connection, _: begin(connection), 1)
+        while self.has_runs():
+            self.deliver()
+            self.settle()
+
+    def begin(self) -> Backlog:
+        """End what must not be attempted again, and look at what is due."""
+        with transaction(self._engine) as connection:
+            self._started_at = read_clock(connection)
+            swept = sweep(connection)
+            self._tell(connection, swept.changes)
+            backlog = read_backlog(connection)
+        summary = self._summary
+        summary.due, summary.lag_seconds = backlog.due, backlog.lag_seconds
+        summary.started, summary.failed, summary.cancelled = (
+            swept.failed + swept.cancelled,
+            swept.failed,
+            swept.cancelled,
+        )
+        return backlog
+
+    def goes_on(self) -> bool:
+        """Whether a call is in flight, a result unrecorded, or a retry due within the budget."""
+        if self.has_runs():
+            return True
+        return self._may_claim() and self._lookout.retries_at + LEAST_CALL_SECONDS <= self._ends_at
+
+    def has_runs(self) -> bool:
+        """Whether a call is in flight, or a result unrecorded that there still is time to record."""
+        if self._deliveries.in_flight:
+            return True
+        is_recorded = not (self._decisions or self._unsent or self._unanswered)
+        return not is_recorded and monotonic() < self._ends_at
+
+    def claim(self) -> None:
+        """Take up retries and slots; while both wait, each gets half of the free places."""
+        lookout, free = self._lookout, min(self._free(), BATCH_ROWS)
+        is_batch = lookout.is_more_due and free >= min(self._limits.concurrency, BATCH_ROWS) // 2
+        if not free or not (is_batch or monotonic() >= lookout.claims_at) or not self._may_claim():
+            return
+        self._crowded, self._looks_again = set(), False
+        self._looks_past = lookout.is_more_due or monotonic() >= self._looks_past_at
+        try:
+            taken, are_more_runs = self._claim_runs(free)
+            taken += self._claim_past_crowds(partial(self._claim, claim_slots), free - taken)
+            if monotonic() >= lookout.long_late_at:
+                taken += self._claim_past_crowds(self._claim_long_late_slots, free - taken)
+            if are_more_runs:
+                taken += self._claim_past_crowds(partial(self._claim, claim_due_runs), free - taken)
+            if self._looks_past and self._crowded:
+                self._looks_past_at = monotonic() + LOOK_PAST_SECONDS
+            if taken == free:
+                lookout.found_as_many_as_fit(monotonic())
+            else:
+                self._look_ahead(gets_anywhere=taken > 0 or self._looks_again)
+        except Unavailable as error:
+            self._fault = error
+            lookout.after_fault(monotonic())
+
+    def deliver(self) -> None:
+        """Drive the calls until some have finished or there is something else to do; decide on each result."""
+        if not self.goes_on():
+            return
+        claims_at = self._lookout.claims_at if self._free() and self._may_claim() else math.inf
+        until = min(self._settles_at, self._stops_at, claims_at)
+        pause = min(max(until - monotonic(), 0), PAUSE_SECONDS)
+        if not self._deliveries.in_flight:
+            time.sleep(pause)
+        all_finished = self._deliveries.wait(pause)
+        for finished in all_finished:
+            run = self._runs.pop(finished.call.id)
+            if finished.attempt is None:
+                self._unsent.append(run)
+            else:
+                self._decide(run, finished.attempt)
+        self._lookout.after_calls(monotonic(), len(all_finished))
+        if monotonic() >= self._stops_at:
+            self._abandon()
+
+    def settle(self) -> None:
+        """Record the results: 256 at once, or those there are after 50 ms."""
+        while monotonic() >= self._settles_at or (
+            len(self._decisions) >= BATCH_ROWS and not self._is_settle_failing
+        ):
+            batch = self._decisions[:BATCH_ROWS]
+            try:
+                with transaction(self._engine) as connection:
+                    settlement = settle(connection, batch)
+                    self._tell(connection, settlement.changes)
+            except Unavailable as error:
+                self._fault, self._is_settle_failing = error, True
+                self._settles_at = monotonic() + PAUSE_SECONDS
+                return
+            self._is_settle_failing = False
+            self._count(batch, settlement)
+            deferred = [one for one in batch if settlement.disposals[one.run.id] is Disposal.DEFERRED]
+            self._decisions = self._decisions[BATCH_ROWS:] + deferred
+            self._settles_at = monotonic() + BATCH_SECONDS if self._decisions else math.inf
+            was_last_chance = any(one.run.is_last_chance for one in batch)
+            self._lookout.after_settle(monotonic(), was_last_chance=was_last_chance)
+            if deferred:
+                break
+        if self._unsent or self._unanswered:
+            self._give_back()
+
+    def summarise(self, kind: TickKind) -> TickSummary:
+        """The summary, recorded as a row of `ticks`; a tick cleans up in the time that is left."""
+        self._summary.unsettled = len(self._decisions) + len(self._unsent) + len(self._unanswered)
+        if self._summary.unsettled and self._fault is None:
+            self._fault = Unavailable("Results could not be recorded: their tasks stayed locked; try again.")
+        with transaction(self._engine) as connection:
+            self._summary.remaining = read_backlog(connection).due
+            self._summary.duration_seconds = round(monotonic() - self._began_at, 3)
+            record_tick(connection, self._summary, self._started_at, kind)
+        if kind is TickKind.TICK:
+            retention = self._limits.retention
+            clean_up(self._engine, retention, ends_at=self._ends_at, is_stopping=self._is_stopping)
+        if self._fault is not None:
+            raise self._fault
+        return self._summary
+
+    def _free(self) -> int:
+        return self._limits.concurrency - self._deliveries.in_flight
+
+    def _may_claim(self) -> bool:
+        if self._is_stopping():
+            self._stops_at = min(self._stops_at, monotonic() + STOP_SECONDS)
+            return False
+        return not self._is_settle_failing and monotonic() + LEAST_CALL_SECONDS <= self._ends_at
+
+    def _claim_past_crowds(self, claim: Callable[[int], int], calls: int) -> int:
+        """Claim again while rows were in the way whose destinations have no place, so that others have theirs."""
+        taken, known = 0, -1
+        while taken < calls and len(self._crowded) > known:
+            known = len(self._crowded)
+            taken += claim(calls - taken)
+            if not self._looks_past:
+                self._looks_again |= bool(self._crowded)
+                break
+        return taken
+
+    def _claim(self, claim: Callable[[Connection, Room], Claimed], calls: int) -> int:
+        """Claim at most so many calls and start them; how many rows the claim has dealt with."""
+        room, began_at = self._room(calls), monotonic()
+        with transaction(self._engine) as connection:
+            claimed = claim(connection, room)
+            self._tell(connection, claimed.changes)
+        self._spent.learn(monotonic(), room.ledger.waits)
+        self._looks_again |= bool(room.contended)
+        self._start(claimed, began_at)
+        return claimed.taken
+
+    def _claim_runs(self, free: int) -> tuple[int, bool]:
+        """Take up runs that wait, in up to half of the free places: how many, and whether there may be more."""
+        if monotonic() < self._lookout.runs_at:
+            return 0, False
+        self._is_turn_of_retries = not self._is_turn_of_retries
+        share = (free + self._is_turn_of_retries) // 2
+        taken = self._claim_past_crowds(partial(self._claim, claim_due_runs), share)
+        if share:
+            self._lookout.after_runs(monotonic(), are_some=taken > 0 or self._looks_again)
+        return taken, taken == share
+
+    def _claim_long_late_slots(self, calls: int) -> int:
+        plans = plan_long_late_slots(self._engine, self._room(calls))
+        if not plans:
+            return 0
+        return self._claim(lambda connection, room: claim_long_late_slots(connection, plans, room), calls)
+
+    def _room(self, calls: int) -> Room:
+        in_flight = Counter(run.destination for run in self._runs.values())
+        decided = [decision.run for decision in self._decisions]
+        unsettled = [*self._runs.values(), *decided, *self._unsent]
+        return Room(
+            calls=calls,
+            per_destination=self._limits.per_destination,
+            in_flight=in_flight,
+            payload_bytes=PAYLOAD_BYTES - sum(len(run.payload) for run in self._runs.values()),
+            max_timeout_seconds=int(self._ends_at - monotonic() - SPARE_SECONDS),
+            has_last_chance=not any(run.is_last_chance for run in unsettled),
+            held=[run.id for run in unsettled],
+            crowded=self._crowded,
+            ledger=Ledger(self._limits.rates, self._spent.closed(monotonic())),
+        )
+
+    def _start(self, claimed: Claimed, began_at: float) -> None:
+        summary = self._summary
+        summary.missed += claimed.missed
+        summary.skipped += claimed.skipped
+        summary.deactivated += claimed.deactivated
+        summary.cancelled += claimed.deactivated
+        summary.started += len(claimed.runs) + claimed.deactivated
+        log_deactivations(claimed.changes)
+        if monotonic() - began_at > FROZEN_SECONDS:
+            self._unsent += claimed.runs
+            return
+        for run in claimed.runs:
+            try:
+                call = call_of(run)
+            except InvalidInput as error:
+                self._decide(run, unsendable(str(error)))
+                continue
+            self._runs[run.id] = run
+            self._deliveries.start(call)
+
+    def _decide(self, run: ClaimedRun, attempt: Attempt) -> None:
+        if not self._decisions:
+            self._settles_at = min(self._settles_at, monotonic() + BATCH_SECONDS)
+        decision = decide(run, attempt, random.random())
+        if decision.throttle_seconds:  # before the next claim, which must leave the destination alone
+            self._settles_at = min(self._settles_at, monotonic())
+        self._decisions.append(decision)
+
+    def _look_ahead(self, *, gets_anywhere: bool) -> None:
+        """Find out when the next slot or retry is due."""
+        seconds_left = self._ends_at - monotonic() - SPARE_SECONDS
+        with transaction(self._engine) as connection:
+            slot_seconds, retry_seconds = seconds_until_next(connection, seconds_left)
+        opens_at = self._spent.opens_at()
+        self._lookout.found(
+            monotonic(), slot_seconds, retry_seconds, gets_anywhere=gets_anywhere, opens_at=opens_at
+        )
+
+    def _expect_retry(self, decision: Decision) -> None:
+        retry_at = monotonic() + (decision.delay_seconds or 0)
+        if retry_at + decision.run.timeout_seconds + SPARE_SECONDS <= self._ends_at:
+            self._lookout.expect_retry(retry_at)
+
+    def _give_back(self) -> None:
+        """Release what was claimed before this process was frozen, or is left when it must end: it is due at once."""
+        try:
+            with transaction(self._engine) as connection:
+                release(connection, self._unsent, were_sent=False)
+                release(connection, self._unanswered, were_sent=True)
+        except Unavailable as error:
+            self._fault = error
+            return
+        self._summary.started -= len(self._unsent)
+        self._summary.retrying += len(self._unanswered)
+        self._unsent.clear()
+        self._unanswered.clear()
+        self._lookout.at_once(monotonic())
+
+    def _abandon(self) -> None:
+        """The process must end: what has no answer by now is given back, its attempt `unknown` if it was sent."""
+        unsent = self._deliveries.abandon()
+        for run in self._runs.values():
+            (self._unsent if run.id in unsent else self._unanswered).append(run)
+        self._runs.clear()
+        self._stops_at = math.inf
+
+    def _count(self, batch: list[Decision], settlement: Settlement) -> None:
+        summary = self._summary
+        summary.deactivated += settlement.deactivated
+        summary.started += settlement.cancelled
+        summary.cancelled += settlement.cancelled
+        for decision in batch:
+            match settlement.disposals[decision.run.id]:
+                case Disposal.SUCCESS:
+                    summary.succeeded += 1
+                case Disposal.FAILED:
+                    summary.failed += 1
+                case Disposal.RETRYING:
+                    if decision.outcome is AttemptOutcome.THROTTLED:
+                        summary.throttled += 1
+                    else:
+                        summary.retrying += 1
+                    self._expect_retry(decision)
+                case Disposal.CANCELLED | Disposal.GONE:
+                    summary.cancelled += 1
+                case Disposal.LATE:
+                    summary.late += 1
+                case Disposal.DEFERRED:
+                    continue
+            log_delivery(decision, settlement.disposals[decision.run.id])
+        log_deactivations(settlement.changes)
