@@ -21,6 +21,9 @@ MAX_HEADER_BYTES = 64 * 1024
 EXCERPT_BYTES = 2 * 1024
 """What is kept of a body; the rest is read and forgotten, so that large answers to many calls need no memory."""
 
+KEPT_HEADER_BYTES = 8 * 1024
+"""What is kept of the headers, for whoever tests a task."""
+
 MAX_IDLE_SECONDS = 3
 """libcurl repeats a POST by itself when a kept-alive connection has died; a short idle time makes that rare."""
 
@@ -61,7 +64,7 @@ class Call:
 class FinishedCall:
     """`attempt` is None when nothing was sent: this process had been frozen, and the call may no longer be ours.
 
-    `header_lines` are the answer's headers, as they were received.
+    `header_lines` are the beginning of the answer's headers, as they were received.
     """
 
     call: Call
@@ -191,7 +194,7 @@ class Transfer:
         self._header_bytes += len(line)
         if line.startswith(b"HTTP/"):  # the headers before it were those of a 1xx answer
             self._header_lines.clear()
-        else:
+        elif self._header_bytes <= KEPT_HEADER_BYTES or line[:12].lower() == b"retry-after:":
             self._header_lines.append(line)
         return -1 if self._header_bytes > MAX_HEADER_BYTES else None
 
