@@ -78,7 +78,7 @@ class _Loader(yaml.SafeLoader):
         return result
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), ["t", "f"])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|false)$"), ["t", "f"])
 
 
 class _Dumper(yaml.SafeDumper):

@@ -21,9 +21,9 @@ def test_what_is_written_is_read_again(value: Any) -> None:
 
 
 def test_yaml_has_no_surprises() -> None:
-    text = "tasks: [{run_at: 2100-01-01T00:00:00Z, name: on, payload: [no, true, 0x10, 1.5, null]}]"
+    text = "tasks: [{run_at: 2100-01-01T00:00:00Z, name: on, payload: [no, true, truest, 0x10, 1.5, null]}]"
     assert read_tasks(text) == [
-        {"run_at": "2100-01-01T00:00:00Z", "name": "on", "payload": ["no", True, 16, 1.5, None]}
+        {"run_at": "2100-01-01T00:00:00Z", "name": "on", "payload": ["no", True, "truest", 16, 1.5, None]}
     ]
 
 
