@@ -18,6 +18,7 @@ locals {
         LOG_LEVEL            = var.log_level
       },
       contains(local.reads_scheduler, f) ? { SCHEDULER_JOB = local.scheduler_job } : {},
+      contains(local.notifies, f) && contains(var.http_functions, "api") ? { INSIGNIA_URL = "https://${local.hosts["api"]}" } : {},
       contains(local.calls_webhooks, f) ? { OWN_HOSTS = join(",", local.own_hosts) } : {},
       contains(local.calls_webhooks, f) && length(var.egress_allow) > 0 ? { EGRESS_ALLOW = join(",", var.egress_allow) } : {},
       contains(local.calls_webhooks, f) ? { DESTINATION_CONCURRENCY = tostring(var.destination_concurrency) } : {},

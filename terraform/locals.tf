@@ -11,9 +11,10 @@ locals {
     instances   = var.api_max_instances
     pool        = 5
     ingress     = "ALLOW_ALL"
-    secrets     = keys(local.secrets)
+    secrets     = keys(local.tokens)
   }
   calls_webhooks  = ["api", "tasks", "task_logs", "tick", "deliver"]
+  notifies        = ["tick", "deliver"]
   calls_migrate   = local.has_workers ? ["tick", "deliver"] : ["tick"]
   reads_scheduler = setintersection(var.http_functions, ["api", "health"])
 
@@ -26,7 +27,7 @@ locals {
         instances   = 1 # one tick at a time
         pool        = 2
         ingress     = "ALLOW_INTERNAL_ONLY" # Cloud Scheduler of the same project counts as internal
-        secrets     = ["API_TOKEN"]
+        secrets     = concat(["API_TOKEN"], keys(local.given))
       }
       migrate = {
         memory      = "512Mi"
@@ -44,7 +45,7 @@ locals {
         instances   = var.workers
         pool        = 2
         ingress     = "ALLOW_INTERNAL_ONLY" # Pub/Sub of the same project counts as internal
-        secrets     = []
+        secrets     = [for setting in keys(local.given) : setting if setting != "HEARTBEAT_URL"]
       }
     },
   )

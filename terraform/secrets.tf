@@ -1,13 +1,24 @@
 locals {
-  secrets = merge(
+  # Each setting with the number of its version: of the tokens that are made here, and of what somebody has given.
+  tokens = merge(
     { API_TOKEN = var.api_token_version },
     var.read_token ? { API_READ_TOKEN = var.read_token_version } : {},
   )
+  given = {
+    for setting, value in {
+      HEARTBEAT_URL         = var.heartbeat_url
+      NOTIFY_URL            = var.notify_url
+      NOTIFY_SIGNING_SECRET = var.notify_signing_secret
+    } : setting => value if nonsensitive(value != null)
+  }
+  # 28 bits of a hash: another value is another version, and the number tells nothing of it.
+  given_versions = { for setting, value in local.given : setting => nonsensitive(parseint(substr(sha256(value), 0, 7), 16)) }
+  secrets        = merge(local.tokens, local.given_versions)
 }
 
 # Never in the state: made at each run, written only when its version number changes.
 ephemeral "random_password" "token" {
-  for_each = local.secrets
+  for_each = local.tokens
 
   length  = 43
   special = false
@@ -31,7 +42,7 @@ resource "google_secret_manager_secret_version" "token" {
   for_each = local.secrets
 
   secret                 = google_secret_manager_secret.token[each.key].id
-  secret_data_wo         = ephemeral.random_password.token[each.key].result
+  secret_data_wo         = contains(keys(local.tokens), each.key) ? ephemeral.random_password.token[each.key].result : local.given[each.key]
   secret_data_wo_version = each.value
 
   lifecycle {

@@ -322,6 +322,42 @@ variable "notification_email" {
   }
 }
 
+variable "heartbeat_url" {
+  description = "HEARTBEAT_URL: a monitor that is called after each tick, and raises the alarm when it stays away. Kept in Secret Manager."
+  type        = string
+  default     = null
+  sensitive   = true
+
+  validation {
+    condition     = var.heartbeat_url == null || can(regex("^https?://[^\\s@]+$", var.heartbeat_url))
+    error_message = "heartbeat_url must be an http:// or https:// URL without a user name, or null."
+  }
+}
+
+variable "notify_url" {
+  description = "NOTIFY_URL: whom ticks tell which tasks fail, have recovered, were switched off or missed slots. Kept in Secret Manager."
+  type        = string
+  default     = null
+  sensitive   = true
+
+  validation {
+    condition     = var.notify_url == null || can(regex("^https?://[^\\s@]+$", var.notify_url))
+    error_message = "notify_url must be an http:// or https:// URL without a user name, or null."
+  }
+}
+
+variable "notify_signing_secret" {
+  description = "NOTIFY_SIGNING_SECRET: whsec_ and a key in base64, by which notifications are signed; several, separated by commas, while the receiver changes over. Kept in Secret Manager."
+  type        = string
+  default     = null
+  sensitive   = true
+
+  validation {
+    condition     = var.notify_signing_secret == null || can(regex("^whsec_[A-Za-z0-9+/]{32,}=*(,whsec_[A-Za-z0-9+/]{32,}=*)*$", var.notify_signing_secret))
+    error_message = "notify_signing_secret must be whsec_ and a key in base64, or several separated by commas, or null."
+  }
+}
+
 variable "tick_lag_alert_seconds" {
   description = "How late the oldest due task may be, for 5 minutes, before an alert is sent."
   type        = number

@@ -129,6 +129,7 @@ run "defaults" {
       RETENTION_SUCCESS_DAYS  = "30"
       RETENTION_DAYS          = "90"
       MIGRATE_URL             = "https://migrate.example.com"
+      INSIGNIA_URL            = "https://insignia-api-123456789012.europe-west1.run.app"
       OWN_HOSTS = join(",", [
         "insignia-api-123456789012.europe-west1.run.app", "insignia-migrate-123456789012.europe-west1.run.app",
         "insignia-tick-123456789012.europe-west1.run.app", "api.example.com", "migrate.example.com",

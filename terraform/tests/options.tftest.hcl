@@ -151,6 +151,51 @@ run "egress_addresses" {
   }
 }
 
+run "monitored_and_notified" {
+  variables {
+    workers               = 1
+    heartbeat_url         = "https://monitor.example.com/ping/1"
+    notify_url            = "https://chat.example.com/alerts"
+    notify_signing_secret = "whsec_bm90LWEtc2VjcmV0LWJ1dC1hbi1leGFtcGxl"
+  }
+
+  assert {
+    condition = toset([for m in google_secret_manager_secret_iam_member.token : "${m.secret_id} ${split("@", m.member)[0]}"]) == toset([
+      "insignia-api-token serviceAccount:insignia-api",
+      "insignia-api-token serviceAccount:insignia-tick",
+      "insignia-heartbeat-url serviceAccount:insignia-tick",
+      "insignia-notify-url serviceAccount:insignia-tick",
+      "insignia-notify-url serviceAccount:insignia-deliver",
+      "insignia-notify-signing-secret serviceAccount:insignia-tick",
+      "insignia-notify-signing-secret serviceAccount:insignia-deliver",
+    ])
+    error_message = "tick and deliver may read what they send to, only tick calls the monitor, and api reads none of it."
+  }
+
+  assert {
+    condition = {
+      for name, f in merge(google_cloudfunctions2_function.function, { tick = google_cloudfunctions2_function.tick }) :
+      name => [for s in f.service_config[0].secret_environment_variables : "${s.key}=${s.secret}"]
+      } == {
+      api     = ["API_TOKEN=insignia-api-token"]
+      deliver = ["NOTIFY_SIGNING_SECRET=insignia-notify-signing-secret", "NOTIFY_URL=insignia-notify-url"]
+      migrate = []
+      tick    = ["API_TOKEN=insignia-api-token", "HEARTBEAT_URL=insignia-heartbeat-url", "NOTIFY_SIGNING_SECRET=insignia-notify-signing-secret", "NOTIFY_URL=insignia-notify-url"]
+    }
+    error_message = "Each function gets the settings that it may read."
+  }
+
+  assert {
+    condition     = alltrue([for v in google_secret_manager_secret_version.token : try(length(v.secret_data), 0) == 0])
+    error_message = "What is given is not in the state."
+  }
+
+  assert {
+    condition     = tostring(google_secret_manager_secret_version.token["NOTIFY_URL"].secret_data_wo_version) == tostring(parseint(substr(sha256("https://chat.example.com/alerts"), 0, 7), 16))
+    error_message = "Another URL is another version."
+  }
+}
+
 run "second_insignia_of_a_project" {
   variables {
     name = "other"

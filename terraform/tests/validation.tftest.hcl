@@ -36,6 +36,9 @@ run "every_variable_refuses" {
     egress_addresses        = ["192.0.2.1"]
     subnet_cidr             = "10.8.0.0/28"
     notification_email      = "ops"
+    heartbeat_url           = "monitor.example.com"
+    notify_url              = "https://user:password@chat.example.com/"
+    notify_signing_secret   = "whsec_short"
     tick_lag_alert_seconds  = 10
   }
   expect_failures = [
@@ -65,6 +68,9 @@ run "every_variable_refuses" {
     var.egress_addresses,
     var.subnet_cidr,
     var.notification_email,
+    var.heartbeat_url,
+    var.notify_url,
+    var.notify_signing_secret,
     var.tick_lag_alert_seconds,
   ]
 }

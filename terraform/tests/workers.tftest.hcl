@@ -65,6 +65,7 @@ run "four_workers" {
       DESTINATION_CONCURRENCY = "64"
       DESTINATION_RATES       = "discord.com/*=5/2s,discordapp.com/*=5/2s"
       MIGRATE_URL             = "https://insignia-migrate-123456789012.europe-west1.run.app"
+      INSIGNIA_URL            = "https://insignia-api-123456789012.europe-west1.run.app"
       OWN_HOSTS               = "insignia-api-123456789012.europe-west1.run.app,insignia-deliver-123456789012.europe-west1.run.app,insignia-migrate-123456789012.europe-west1.run.app,insignia-tick-123456789012.europe-west1.run.app"
     })
     error_message = "deliver gets what it needs, and no more."

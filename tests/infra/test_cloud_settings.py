@@ -24,10 +24,6 @@ NOT_SET_IN_THE_CLOUD = {
     "PORT": "Cloud Run sets it, and functions-framework reads it",
     "DATA_DIR": "a function keeps nothing on a disk",
     "LOG_FILE": "a function logs to its standard output",
-    "INSIGNIA_URL": "a client reads it",
-    "HEARTBEAT_URL": "a secret of the user's own, for which Terraform has no option yet",
-    "NOTIFY_URL": "a secret of the user's own, for which Terraform has no option yet",
-    "NOTIFY_SIGNING_SECRET": "goes with NOTIFY_URL",
     "LOCAL_TICK": "Cloud Scheduler calls tick",
     "K_SERVICE": "Cloud Run sets it",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "an extra, whose packages are not deployed: docs/telemetry.md",
@@ -42,6 +38,9 @@ NOT_SET_IN_THE_CLOUD = {
 BY_TERRAFORM_ALONE = {
     "API_READ_TOKEN": "the option read_token",
     "CLOUD_SQL_IP_TYPE": "the option private_network; the default is public",
+    "HEARTBEAT_URL": "the option heartbeat_url",
+    "NOTIFY_URL": "the option notify_url",
+    "NOTIFY_SIGNING_SECRET": "the option notify_signing_secret",
 }
 TUNING = {
     "TICK_BUDGET_SECONDS": "tick_budget_seconds",
