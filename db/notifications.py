@@ -17,8 +17,8 @@ from sqlalchemy import Connection, text
 from db.json_rows import json_rows, read_json
 from domain.notification import EVERYBODY, Change, ChangeKind, Notification, Told, digest_of, is_digested
 
-MOST_LOOKED_AT = 1_000
-"""Of one claim, which locks as many rows."""
+MOST_LOOKED_AT = 100
+"""Rows that a claim locks, more than a digest names; what waits beyond them is found by a later claim."""
 
 KEPT_DAYS = 7
 
@@ -40,10 +40,18 @@ SELECT coalesce(json_agg(due), '[]')::text FROM (
 """)
 
 DIGEST = text("""
-UPDATE notifications n SET
-    available_at = NULL, outcome = 'digested', ended_at = clock_timestamp(), digest_id = member.digest_id
-FROM json_to_recordset(CAST(:members AS json)) AS member(id uuid, digest_id uuid)
-WHERE n.id = member.id
+WITH member AS MATERIALIZED (
+    SELECT id FROM notifications
+    WHERE url = :url AND available_at <= statement_timestamp() AND attempts = 0
+    FOR UPDATE SKIP LOCKED
+), digested AS (
+    UPDATE notifications n SET
+        available_at = NULL, outcome = 'digested', ended_at = clock_timestamp(), digest_id = :digest_id
+    FROM member WHERE n.id = member.id
+    RETURNING kind, happened_at
+)
+SELECT json_build_object('counts', json_object_agg(kind, number), 'until', max(until))::text
+FROM (SELECT kind, count(*) AS number, max(happened_at) AS until FROM digested GROUP BY kind) counted
 """)
 
 LEASE = text("""
@@ -102,25 +110,25 @@ def claim_notifications(
     due = read_json(connection, LOCK_DUE, values)
     if not due:
         return []
-    claimed: list[Notification] = []
-    digests: list[Change] = []
-    members: list[dict[str, str]] = []
-    for _, group in islice(groupby(map(notification_of, due), lambda one: one.url), limit):
-        waiting = list(group)
-        first = waiting[0]
-        if is_digested(waiting):
-            id = uuid4()
-            digest = digest_of(waiting, id)
-            digests.append(digest)
-            members += [{"id": str(one.id), "digest_id": str(id)} for one in waiting]
-            first = replace(first, id=id, kind=digest.kind, happened_at=digest.happened_at, data=digest.data)
-        claimed.append(first)
-    if digests:
-        write_notifications(connection, digests)
-        connection.execute(DIGEST, {"members": json_rows(members)})
+    claimed = [
+        first_of(connection, list(waiting))
+        for _, waiting in islice(groupby(map(notification_of, due), lambda one: one.url), limit)
+    ]
     leases = [{"id": str(one.id), "lease_id": str(one.lease_id)} for one in claimed]
     connection.execute(LEASE, {"leases": json_rows(leases), "lease_seconds": lease_seconds})
     return claimed
+
+
+def first_of(connection: Connection, waiting: Sequence[Notification]) -> Notification:
+    """What a URL is told next of what waits for it, of which these are the first: the oldest, or a digest of all."""
+    oldest = waiting[0]
+    if not is_digested(waiting):
+        return oldest
+    id = uuid4()
+    found = read_json(connection, DIGEST, {"url": oldest.url, "digest_id": id})
+    digest = digest_of(waiting, found["counts"], datetime.fromisoformat(found["until"]), id)
+    write_notifications(connection, [digest])
+    return replace(oldest, id=id, kind=digest.kind, happened_at=digest.happened_at, data=digest.data)
 
 
 def record_told(connection: Connection, all_told: Sequence[Told]) -> None:

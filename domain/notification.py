@@ -1,6 +1,5 @@
 """Notifications: what is told of a change, and when it is told again (docs/notifications.md)."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -153,18 +152,16 @@ def is_digested(waiting: Sequence[Notification]) -> bool:
     return len(waiting) > TOLD_ONE_BY_ONE and waiting[0].number == 1
 
 
-def digest_of(waiting: Sequence[Notification], id: UUID) -> Change:
-    """What takes the place of many notifications for a URL: how many, of which kinds, and the first of them."""
-    counts = Counter(one.kind for one in waiting)
-    told = ", ".join(f"{counts[kind]} {name}" for kind, name in IN_A_DIGEST.items() if counts[kind])
+def digest_of(first: Sequence[Notification], counts: Mapping[str, int], until: datetime, id: UUID) -> Change:
+    """What takes the place of all that waits for a URL: `counts` by kind, the last of them at `until`."""
+    told = ", ".join(f"{counts[kind]:,} {name}" for kind, name in IN_A_DIGEST.items() if kind in counts)
     data = {
-        "message": f"{len(waiting):,} changes: {told}.",
+        "message": f"{sum(counts.values()):,} changes: {told}.",
         "counts": counts,
-        "changes": [content(one) for one in waiting[:SHOWN_IN_A_DIGEST]],
+        "changes": [content(one) for one in first[:SHOWN_IN_A_DIGEST]],
     }
-    last = waiting[-1]
     return Change(
-        kind=ChangeKind.DIGEST, happened_at=last.happened_at, data=data, notify_url=last.url or None, id=id
+        kind=ChangeKind.DIGEST, happened_at=until, data=data, notify_url=first[0].url or None, id=id
     )
 
 

@@ -29,6 +29,7 @@ from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
 from functions.events import log_notification
 from functions.health import is_tick_late
+from functions.lookout import PAUSE_SECONDS
 from functions.transfer import Call, monotonic
 
 SECONDS = 5.0
@@ -117,7 +118,7 @@ class Notifier:
     def finish(self) -> None:
         """Send what is due and wait for the answers, within the time of the tick; not if the process must end."""
         while (self._calls or self._may_claim()) and not self._is_stopping() and monotonic() < self._ends_at:
-            self.go_on(self._ends_at - monotonic())
+            self.go_on(PAUSE_SECONDS)
 
     def _may_claim(self) -> bool:
         now = monotonic()

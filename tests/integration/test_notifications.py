@@ -478,6 +478,18 @@ def test_many_changes_at_once_are_one_digest(
     assert str(members.scalar_one()) == request.headers["webhook-id"]
 
 
+def test_thousands_of_changes_are_one_digest_too(insignia: Insignia, person: Person) -> None:
+    insignia.execute(
+        "INSERT INTO notifications (id, url, kind, happened_at, data)"
+        " SELECT gen_random_uuid(), '', CASE WHEN n % 2 = 0 THEN 'task.failed' ELSE 'task.missed' END,"
+        " clock_timestamp(), json_build_object('task_name', n, 'message', '-') FROM generate_series(1, 3000) n"
+    )
+    person.tick()
+    (request,) = person.requests
+    assert request.json["data"]["message"] == "3,000 changes: 1,500 failed, 1,500 missed slots."
+    assert [one["data"]["task_name"] for one in request.json["data"]["changes"]] == list(range(1, 21))
+
+
 def test_after_an_outage_of_the_receiver_one_digest_follows_what_it_has_not_taken(
     insignia: Insignia, person: Person, webhook: Webhook
 ) -> None:

@@ -40,7 +40,7 @@ def notification(kind: ChangeKind = ChangeKind.FAILED, **data: Any) -> Notificat
 
 
 def digest(number: int, **data: Any) -> Notification:
-    change = digest_of([notification(**data)] * number, UUID(int=3))
+    change = digest_of([notification(**data)] * number, {"task.failed": number}, AT, UUID(int=3))
     return replace(notification(), kind=change.kind, data=change.data)
 
 
