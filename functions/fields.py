@@ -192,7 +192,8 @@ WebhookUrl = Annotated[
 NotifyUrl = Annotated[
     Annotated[str, AfterValidator(_checked_webhook_url)] | None,
     Field(
-        description="Who is told when the task fails, recovers or is deactivated, in place of `NOTIFY_URL`.",
+        description="Who is told when the task fails, recovers, is deactivated or misses slots, in place of "
+        "`NOTIFY_URL`.",
         examples=["https://chat.example.com/alerts"],
     ),
 ]
