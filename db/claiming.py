@@ -90,7 +90,8 @@ class Room:
         """Whether one more call fits, and if so, count it. A single large payload always fits."""
         if self.in_flight[destination] + self.elsewhere[destination] >= self.per_destination:
             self.crowded.add(destination)
-            self.ledger.left.add(destination)
+            if destination not in self.contended:
+                self.ledger.left.add(destination)
         if (
             self.calls < 1
             or destination in self.crowded

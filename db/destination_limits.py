@@ -58,6 +58,7 @@ INSERT INTO destination_limits (key, grants, idle_at, held_since, held_until)
 SELECT key, grants, to_timestamp(idle_at), to_timestamp(held_since), to_timestamp(held_until)
 FROM json_to_recordset(CAST(:rows AS json)) AS row(
     key text, grants json, idle_at float8, held_since float8, held_until float8)
+ORDER BY key
 ON CONFLICT (key) DO UPDATE SET grants = excluded.grants, idle_at = excluded.idle_at,
     held_since = excluded.held_since, held_until = excluded.held_until
 """)

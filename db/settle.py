@@ -2,7 +2,8 @@
 
 A settle is fenced by the attempt's lease, decides deactivation on the locked row of the task, and may be
 repeated: what stands already is not written again (docs/engine.md, Tick, 5). It waits for no row lock:
-results whose task somebody else holds just now come back as `deferred`.
+results whose task somebody else holds just now come back as `deferred`, and what a Retry-After holds back is not
+noted while somebody is claiming for its destination.
 """
 
 import logging
@@ -22,6 +23,7 @@ from db.claiming import read_definitions, timing_of
 from db.driver import kept
 from db.engine import sqlstate, unavailable_reason
 from db.json_rows import json_rows, read_json
+from db.places import LOCKS
 from domain.notification import Change, ChangeKind, change_of_run
 from domain.run import Decision, RunStatus
 
@@ -120,6 +122,7 @@ SETTLE = kept(
 ), held AS (
     INSERT INTO destination_limits (key, grants, idle_at, held_since, held_until)
     SELECT destination, '[]', available_at + interval '1 day', clock.now, available_at FROM throttled, clock
+    WHERE pg_try_advisory_xact_lock(:locks, hashtext(destination))
     ORDER BY destination
     ON CONFLICT (key) DO UPDATE SET
         idle_at = excluded.idle_at,
@@ -246,7 +249,7 @@ def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
 
 def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
     rows = [result_row(position, decision) for position, decision in enumerate(decisions)]
-    done = read_json(connection, SETTLE, {"results": json_rows(rows)})
+    done = read_json(connection, SETTLE, {"results": json_rows(rows), "locks": LOCKS})
     settled, changed, turned = done["settled"], done["changed"], done["turned"]
     settlement = Settlement(disposals={run_id: Disposal(status) for run_id, status in settled.items()})
     deactivated = [task for task in changed if task["deactivates"]]

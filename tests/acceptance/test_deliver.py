@@ -124,7 +124,7 @@ def test_a_worker_whose_database_is_away_has_the_message_sent_again(
     finally:
         code = server.stop()
     assert code == 0
-    assert '"event": "worker.failed"' in server.output.read_text()
+    assert '"event":"worker.failed"' in server.output.read_text()
 
 
 @pytest.fixture(scope="module")

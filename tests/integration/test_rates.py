@@ -12,10 +12,12 @@ from db.destination_limits import Ledger
 from db.engine import make_engine, transaction
 from db.manual_runs import unstored_run
 from db.run_claims import claim_due_runs
+from db.settle import Disposal, settle
 from db.slot_claims import claim_slots
+from domain.attempt import answered
 from domain.errors import Unavailable
 from domain.rate import SLACK_SECONDS
-from domain.run import ClaimedRun, RunStatus
+from domain.run import ClaimedRun, RunStatus, decide
 from domain.summary import TickKind
 from domain.task import TaskDefinition, TaskStatus
 from functions.limits import Limits
@@ -267,6 +269,18 @@ def test_a_run_tells_how_long_it_waited_for_the_retry_after_of_another(insignia:
         own, held, fresh = throttled(insignia)
         assert (own, fresh) == (0, 0)
         assert 29_000 < held <= 30_000
+
+
+def test_a_settle_does_not_wait_for_a_claim_that_is_about_to_say_what_it_has_left(insignia: Insignia) -> None:
+    for _ in range(3):
+        insignia.create_due(f"{NOWHERE}/hook")
+    (run,) = insignia.claim(1)
+    attempt = answered(429, duration_ms=1, success_statuses=[range(200, 300)], retry_after_seconds=100)
+    with insignia.engine.connect() as claiming, transaction(insignia.engine) as connection:
+        assert len(claim_slots(claiming, room(10, per_destination=2)).runs) == 1
+        assert settle(connection, [decide(run, attempt, 0)]).disposals == {run.id: Disposal.RETRYING}
+        claiming.commit()
+    assert insignia.execute("SELECT held_until FROM destination_limits").scalar_one() is None
 
 
 def test_a_run_by_hand_counts_for_a_rate_and_waits_for_it(insignia: Insignia) -> None:
