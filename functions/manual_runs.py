@@ -17,8 +17,8 @@ from functions import bootstrap, telemetry
 from functions.delivery import Deliveries
 from functions.egress import Egress
 from functions.idempotency import RunOnce
-from functions.limits import Limits
-from functions.ticking import SPARE_SECONDS, STOP_SECONDS, Tick
+from functions.limits import SPARE_SECONDS, STOP_SECONDS, Limits
+from functions.ticking import Tick
 from functions.transfer import FinishedCall
 from functions.webhook import call_of
 

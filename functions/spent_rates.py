@@ -17,11 +17,18 @@ class SpentRates:
         """A claim was told by targets how many seconds they allow nothing."""
         self._opens_at |= {target: now + seconds for target, seconds in waits.items()}
 
-    def closed(self, now: float) -> list[str]:
-        """The targets that still allow nothing; the others are forgotten."""
+    def forget_open(self, now: float) -> None:
+        """Ask anew of the targets that may allow a call by now.
+
+        Before a look for what is due, and not during it: what was refused there and opens meanwhile, if it takes
+        long, still has to be looked for again (`opens_at`).
+        """
         self._opens_at = {target: at for target, at in self._opens_at.items() if at > now}
-        return [*self._opens_at]
+
+    def closed(self, now: float) -> list[str]:
+        """The targets that still allow nothing."""
+        return [target for target, at in self._opens_at.items() if at > now]
 
     def opens_at(self) -> float:
-        """When the first of them may allow a call again; infinite without any."""
+        """When the first of them may allow a call again, or might have already; infinite without any."""
         return min(self._opens_at.values(), default=math.inf)

@@ -28,7 +28,7 @@ from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
 from functions.events import log_deactivations, log_delivery
 from functions.housekeeping import clean_up
-from functions.limits import Limits
+from functions.limits import LEAST_CALL_SECONDS, PAYLOAD_BYTES, SPARE_SECONDS, STOP_SECONDS, Limits
 from functions.lookout import BATCH_SECONDS, PAUSE_SECONDS, Lookout
 from functions.notifications import Notifier, NotifySettings, Tell, tell_nobody
 from functions.spent_rates import SpentRates
@@ -38,15 +38,6 @@ from functions.webhook import call_of
 BATCH_ROWS = 256
 LOOK_PAST_SECONDS = 0.25
 """How often a claim looks past all rows of a destination that had a place for some of them only."""
-
-SPARE_SECONDS = 2
-"""What must be left of the budget beside a call's deadline for the call to be claimed."""
-
-LEAST_CALL_SECONDS = 1 + SPARE_SECONDS
-STOP_SECONDS = 7
-"""For answers, once a process is told to stop: what is left of Cloud Run's 10 s is for noticing it, the settle and
-the end of the server, which took 1.2 s on a quiet machine."""
-PAYLOAD_BYTES = 32 * 1024 * 1024
 
 
 def run_tick(
@@ -165,6 +156,7 @@ class Tick:
         if not free or not (is_batch or monotonic() >= lookout.claims_at) or not self._may_claim():
             return
         self._crowded, self._looks_again = set(), False
+        self._spent.forget_open(monotonic())
         self._looks_past = lookout.is_more_due or monotonic() >= self._looks_past_at
         try:
             taken, are_more_runs = self._claim_runs(free)
