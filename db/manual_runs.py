@@ -129,9 +129,7 @@ def begin(
     (definition,) = read_definitions(connection, [state]).values()
     lock_places(connection, state["destination"])
     ledger = Ledger(rates)
-    wait = {
-        "rate_seconds": wait_for_rate(connection, ledger, state["destination"], definition["webhook_url"])
-    }
+    wait = {"rate_seconds": spend_call(connection, ledger, state["destination"], definition["webhook_url"])}
     lease = {"lease_id": uuid4(), "lease_seconds": state["timeout_seconds"] + LEASE_MARGIN_SECONDS}
     run = connection.execute(BEGIN_RUN, {**state, **lease, **wait, **values, "run_id": run_id}).scalar_one()
     if run["lease_id"] is None:
@@ -140,7 +138,7 @@ def begin(
     return Claimed(runs=[claimed_run(run, state, definition)], taken=1)
 
 
-def wait_for_rate(connection: Connection, ledger: Ledger, destination: str, webhook_url: str) -> float | None:
+def spend_call(connection: Connection, ledger: Ledger, destination: str, webhook_url: str) -> float | None:
     """Spend a call of the destination's rate, or tell for how many seconds there is none."""
     ledger.open(connection, [(destination, webhook_url)], is_waiting=True)
     refusing = ledger.take(destination, webhook_url)
@@ -158,7 +156,7 @@ def unstored_run(
     if status is TaskStatus.ACTIVE:
         first_slot(definition, now)
     destination, ledger = engine_columns(definition)["destination"], Ledger(rates)
-    if wait := wait_for_rate(connection, ledger, destination, definition.webhook_url):
+    if wait := spend_call(connection, ledger, destination, definition.webhook_url):
         raise Unavailable(
             "The call was not made: its destination has been called as often as it may be (DESTINATION_RATES); "
             f"try again in {math.ceil(wait)} s."
