@@ -30,6 +30,7 @@ from functions.notifications import NotifySettings
 from functions.ticking import run_tick
 from tests.conftest import url_of
 from tests.integration.cloud_database import APP, MIGRATOR, OTHER_APP, OWNERS, Cloud
+from tests.integration.notified import Person, Webhook
 
 LOOPBACK = Egress(allow=(ip_network("127.0.0.0/8"),))
 YEARLY = "0 0 1 1 *"
@@ -172,6 +173,18 @@ def room(calls: int, per_destination: int = 64) -> Room:
 @pytest.fixture
 def insignia(engine: Engine) -> Insignia:
     return Insignia(engine)
+
+
+@pytest.fixture
+def person(insignia: Insignia) -> Iterator[Person]:
+    with Person(insignia) as person:
+        yield person
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as webhook:
+        yield webhook
 
 
 def assert_adds_up(summary: TickSummary) -> None:
