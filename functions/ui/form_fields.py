@@ -37,7 +37,10 @@ INTEGERS = ("max_retry", "timeout_seconds", "deactivate_after", "catchup_window_
 KEPT = ("webhook_url", "signing_secret", "notify_url")
 """Empty, they are left as they are."""
 
-FIELDS = (*TEXTS, *NULLABLE, *INTEGERS, *KEPT, "payload", "headers", "tags")
+FORGOTTEN = "forget_notify_url"
+"""Checked, it removes what the empty field would keep."""
+
+FIELDS = (*TEXTS, *NULLABLE, *INTEGERS, *KEPT, "payload", "headers", "tags", FORGOTTEN)
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ def values_of(task: Task) -> dict[str, str]:
         "webhook_url": "",
         "signing_secret": "",
         "notify_url": "",
+        FORGOTTEN: "",
         "payload": json.dumps(definition.payload, ensure_ascii=False, indent=2),
         "headers": "".join(f"{name}:\n" for name in definition.headers),
         "tags": " ".join(definition.tags),
@@ -107,6 +111,8 @@ def body_of(page: Filled, stored: TaskDefinition | None) -> dict[str, Any]:
     body |= {name: values[name] or None for name in NULLABLE}
     body |= {name: whole_number(values[name]) for name in INTEGERS if values[name]}
     body |= {name: values[name] for name in KEPT if values[name]}
+    if values[FORGOTTEN]:
+        body["notify_url"] = None
     body["tags"] = re.split(r"[\s,]+", values["tags"]) if values["tags"] else []
     body["headers"] = headers_of(page, stored)
     try:

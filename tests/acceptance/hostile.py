@@ -60,6 +60,15 @@ BAD_FIELDS: dict[str, list[Any]] = {
         "* * * * *; DROP TABLE tasks",
         "TZ=UTC * * * * *",
     ],
+    "notify_url": [
+        "",
+        5,
+        [],
+        "example.com/alerts",
+        "ftp://example.com/",
+        "http://user:password@example.com/",
+        "/…",
+    ],
     "webhook_url": [
         *(None, "", 5, {}, "example.com/hook", "ftp://example.com/", "file:///etc/passwd"),
         *("javascript:alert(1)", "http://", "http:///path", "http://:80/"),

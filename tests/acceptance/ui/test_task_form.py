@@ -100,6 +100,20 @@ def test_an_edit_shows_no_secret_and_keeps_what_is_left_empty(api: Api) -> None:
     assert api.get(f"/tasks/{task['id']}")["name"] == "New"
 
 
+def test_a_notify_url_is_forgotten_where_that_is_checked(user: Watched, api: Api) -> None:
+    task = api.create(notify_url=f"{NOWHERE}/secret-path")
+    user.open(f"/ui/tasks/{task['id']}/edit")
+    user.page.get_by_text("Headers, retries and policies").click()
+    user.page.get_by_label("Tell NOTIFY_URL again").check()
+    assert user.faults() == []
+    user.page.get_by_role("button", name="Save").click()
+    expect(user.page.get_by_role("heading", level=1)).to_have_text(task["name"])
+    assert api.get(f"/tasks/{task['id']}")["notify_url"] is None
+    user.open(f"/ui/tasks/{task['id']}/edit")
+    user.page.get_by_text("Headers, retries and policies").click()
+    expect(user.page.get_by_label("Tell NOTIFY_URL again")).to_have_count(0)
+
+
 @pytest.mark.parametrize("look", LOOKS)
 def test_everybody_can_use_the_form(user: Watched, look: str) -> None:
     user.look(look)
