@@ -10,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 from db.engine import make_engine, sqlstate, unavailable_is_one_error
 from domain.errors import Unavailable
 
-SCHEMA_REVISION = "0011"
+SCHEMA_REVISION = "0012"
 """The newest revision in migrations/, so that nobody has to import Alembic to know it."""
 
 UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE = "42P01", "42501"

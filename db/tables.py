@@ -109,6 +109,7 @@ task_state = Table(
         postgresql_where=text("status = 'active' AND next_run_at IS NULL"),
     ),
     Index("task_state_next", "next_run_at", "task_id", postgresql_where=text("status = 'active'")),
+    Index("task_state_not_active", "status", "task_id", postgresql_where=text("status <> 'active'")),
     Index("task_state_deactivated", "task_id", postgresql_where=text("deactivated_at IS NOT NULL")),
     postgresql_with={"fillfactor": 85, "autovacuum_vacuum_scale_factor": 0.01},
     comment="What the engine keeps about a task: narrow and hot; the row that every claim locks.",

@@ -155,7 +155,8 @@ def page_of_logs(order: TaskLogOrder = TaskLogOrder.NEWEST, **wanted: Any) -> Wo
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 PAGES_OF_TASKS = {
     **{f"order by {order}": page_of_tasks(order) for order in TaskOrder},
-    "status active": page_of_tasks(status=TaskStatus.ACTIVE),
+    **{f"status {status}": page_of_tasks(status=status) for status in TaskStatus},
+    "status inactive, by name": page_of_tasks(TaskOrder.NAME, status=TaskStatus.INACTIVE),
     "tag of all": page_of_tasks(tag="often"),
     "tag of few": page_of_tasks(tag="team-7"),
     "tag of none": page_of_tasks(tag="nobody"),
@@ -219,6 +220,18 @@ def test_what_a_total_counts_and_what_is_skipped_is_read_of_one_table_alone(
     many = [step for step in found if step.table in BIG and step.rows > MOST_ROWS]
     assert len(many) == len({step.statement for step in many}) == 2, "the total, and what is skipped"
     assert many[-1].kind == "Index Only Scan" or wanted.since, "what is skipped is passed by in an index"
+
+
+@pytest.mark.parametrize("status", [TaskStatus.INACTIVE, TaskStatus.COMPLETED])
+def test_a_page_of_tasks_that_are_not_active_reads_little_for_its_total(
+    filled: Filled, status: TaskStatus
+) -> None:
+    page = Page(limit=20, skip=10)
+    wanted = TaskFilter(status=status)
+    found = steps(
+        filled.engine, lambda connection: list_tasks(connection, wanted, TaskOrder.CREATED_AT, page)
+    )
+    assert wasteful(found) == []
 
 
 def test_hours_are_counted_in_indexes_alone(filled: Filled) -> None:
