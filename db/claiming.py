@@ -6,7 +6,7 @@ leases (docs/engine.md, Tick).
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -85,6 +85,22 @@ class Room:
             "has_spent": [*destinations_of(spent)],
             "max_timeout_seconds": self.max_timeout_seconds,
         }
+
+    def fitting(self, tasks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The first tasks of each destination, as many as it has places: no more of them can be called now."""
+        wanted: Counter[str] = Counter()
+        found = []
+        for task in tasks:
+            destination = task["destination"]
+            wanted[destination] += 1
+            calls = wanted[destination] + self.in_flight[destination] + self.elsewhere[destination]
+            if destination in self.crowded:
+                continue
+            if calls <= self.per_destination:
+                found.append(task)
+            else:
+                self.ledger.left.add(destination)
+        return found
 
     def take(self, destination: str, webhook_url: str, payload_bytes: int) -> bool:
         """Whether one more call fits, and if so, count it. A single large payload always fits."""

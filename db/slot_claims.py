@@ -5,6 +5,7 @@ the snapshot before the lock (docs/engine.md, Tick and Overlap).
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +32,7 @@ LONG_LATE = timedelta(hours=1)
 
 PLANNING_SECONDS = 1.0
 
+destination_of = itemgetter("destination")
 planned_by = itemgetter(
     "schedule", "timezone", "run_at", "start_at", "end_at", "misfire_policy", "catchup_window_seconds"
 )
@@ -144,7 +146,13 @@ def claim_slots(connection: Connection, room: Room) -> Claimed:
     is deactivated, alone, and its slot recorded as `cancelled`.
     """
     due = read_json(connection, LOCK_DUE_TASKS, room.parameters())
-    return begin_runs(connection, plan(due, read_definitions(connection, due)), room)
+    open_places(connection, room, map(destination_of, due))
+    fitting = room.fitting(due)
+    claimed = begin_runs(connection, plan(fitting, read_definitions(connection, fitting)), room)
+    room.ledger.record(connection)
+    if len(fitting) < len(due):
+        room.crowded.update(Counter(map(destination_of, due)) - Counter(map(destination_of, fitting)))
+    return claimed
 
 
 def plan_long_late_slots(engine: Engine, room: Room) -> list[Plan]:
@@ -159,7 +167,11 @@ def claim_long_late_slots(connection: Connection, plans: Sequence[Plan], room: R
     """Claim what was planned, as far as nothing has changed since."""
     planned = [{name: plan.task[name] for name in ("task_id", "slot", "revision")} for plan in plans]
     locked = set(read_json(connection, LOCK_PLANNED_TASKS, {"planned": json_rows(planned)}))
-    return begin_runs(connection, [plan for plan in plans if plan.task["task_id"] in locked], room)
+    plans = [plan for plan in plans if plan.task["task_id"] in locked]
+    open_places(connection, room, (plan.task["destination"] for plan in plans))
+    claimed = begin_runs(connection, plans, room)
+    room.ledger.record(connection)
+    return claimed
 
 
 def plan(due: Iterable[Mapping[str, Any]], definitions: Mapping[str, Mapping[str, Any]]) -> list[Plan]:
@@ -202,7 +214,6 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
         return claimed
     task_ids = uuid_array(plan.task["task_id"] for plan in plans)
     live = read_json(connection, READ_LIVE_RUNS, {"task_ids": task_ids})
-    open_places(connection, room, (plan.task["destination"] for plan in plans))
     room.ledger.open(
         connection, ((plan.task["destination"], plan.definition["webhook_url"]) for plan in plans)
     )
@@ -257,7 +268,6 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
         )
     claimed.taken = len(claims)
     started = read_json(connection, BEGIN_RUNS, {"claims": json_rows(claims), "rows": json_rows(rows)})
-    room.ledger.record(connection)
     if any(claim["next_run_at"] is None for claim in claims):
         complete_tasks(connection)
     for plan in begun:

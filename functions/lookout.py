@@ -25,6 +25,8 @@ class Lookout:
         self.is_more_due = False
         self.are_slots_waiting = False
         """For a place at their destination, or for the end of a run."""
+        self.finished = 0
+        """So many calls have ended since the last look, and opened as many places."""
 
     def never(self) -> None:
         """Nothing is looked for any more."""
@@ -34,6 +36,10 @@ class Lookout:
         """Something may have become due just now, of whatever kind."""
         self.claims_at = self.retries_at = self.runs_at = now
 
+    def put_off(self, now: float) -> None:
+        """Nothing has changed for what waits."""
+        self.claims_at = now + BATCH_SECONDS
+
     def after_fault(self, now: float) -> None:
         self.claims_at = self.retries_at = now + PAUSE_SECONDS
 
@@ -42,6 +48,7 @@ class Lookout:
 
     def after_calls(self, now: float, finished: int) -> None:
         """So many calls have ended: the more of them, the sooner what waits for their places is looked for."""
+        self.finished += finished
         if finished and self.are_slots_waiting:
             self.claims_at = min(self.claims_at, now + BATCH_SECONDS / finished)
             self.retries_at = min(self.retries_at, self.claims_at)

@@ -21,7 +21,7 @@ from db.slot_claims import claim_long_late_slots, claim_slots, plan_long_late_sl
 from db.ticks import read_clock, record_tick
 from domain.attempt import Attempt, unsendable
 from domain.errors import InvalidInput, Unavailable
-from domain.run import AttemptOutcome, ClaimedRun, Decision, decide
+from domain.run import ClaimedRun, Decision, decide
 from domain.summary import TickKind, TickSummary
 from functions import telemetry
 from functions.delivery import FROZEN_SECONDS, Deliveries
@@ -32,12 +32,16 @@ from functions.limits import LEAST_CALL_SECONDS, PAYLOAD_BYTES, SPARE_SECONDS, S
 from functions.lookout import BATCH_SECONDS, PAUSE_SECONDS, Lookout
 from functions.notifications import Notifier, NotifySettings, Tell, tell_nobody
 from functions.spent_rates import SpentRates
+from functions.tally import count_end
 from functions.transfer import monotonic
 from functions.webhook import call_of
 
 BATCH_ROWS = 256
 LOOK_PAST_SECONDS = 0.25
 """How often a claim looks past all rows of a destination that had a place for some of them only."""
+
+LEAST_ROWS = 16
+"""What a claim looks at, beside two rows for each place that has become free, when slots wait for places."""
 
 
 def run_tick(
@@ -104,6 +108,7 @@ class Tick:
         self._unanswered: list[ClaimedRun] = []
         self._crowded: set[str] = set()
         self._spent = SpentRates()
+        self._is_crowded = False
         self._looks_again = False
         self._looks_past = True
         self._looks_past_at = self._began_at
@@ -155,9 +160,15 @@ class Tick:
         is_batch = lookout.is_more_due and free >= min(self._limits.concurrency, BATCH_ROWS) // 2
         if not free or not (is_batch or monotonic() >= lookout.claims_at) or not self._may_claim():
             return
+        self._looks_past = lookout.is_more_due or monotonic() >= self._looks_past_at
+        if self._is_crowded and not (self._looks_past or lookout.finished or monotonic() >= lookout.runs_at):
+            lookout.put_off(monotonic())
+            return
         self._crowded, self._looks_again = set(), False
         self._spent.forget_open(monotonic())
-        self._looks_past = lookout.is_more_due or monotonic() >= self._looks_past_at
+        if not self._looks_past and lookout.are_slots_waiting:
+            free = min(free, LEAST_ROWS + 2 * lookout.finished)
+        lookout.finished = 0
         try:
             taken, are_more_runs = self._claim_runs(free)
             taken += self._claim_past_crowds(partial(self._claim, claim_slots), free - taken)
@@ -165,7 +176,8 @@ class Tick:
                 taken += self._claim_past_crowds(self._claim_long_late_slots, free - taken)
             if are_more_runs:
                 taken += self._claim_past_crowds(partial(self._claim, claim_due_runs), free - taken)
-            if self._looks_past and self._crowded:
+            self._is_crowded = bool(self._crowded) or self._has_full_destination()
+            if self._looks_past and self._is_crowded:
                 self._looks_past_at = monotonic() + LOOK_PAST_SECONDS
             if taken == free:
                 lookout.found_as_many_as_fit(monotonic())
@@ -240,6 +252,12 @@ class Tick:
     def _free(self) -> int:
         return self._limits.concurrency - self._deliveries.in_flight
 
+    def _in_flight(self) -> Counter[str]:
+        return Counter(run.destination for run in self._runs.values())
+
+    def _has_full_destination(self) -> bool:
+        return max(self._in_flight().values(), default=0) >= self._limits.per_destination
+
     def _may_claim(self) -> bool:
         if self._is_stopping():
             self._stops_at = min(self._stops_at, monotonic() + STOP_SECONDS)
@@ -286,13 +304,12 @@ class Tick:
         return self._claim(lambda connection, room: claim_long_late_slots(connection, plans, room), calls)
 
     def _room(self, calls: int) -> Room:
-        in_flight = Counter(run.destination for run in self._runs.values())
         decided = [decision.run for decision in self._decisions]
         unsettled = [*self._runs.values(), *decided, *self._unsent]
         return Room(
             calls=calls,
             per_destination=self._limits.per_destination,
-            in_flight=in_flight,
+            in_flight=self._in_flight(),
             payload_bytes=PAYLOAD_BYTES - sum(len(run.payload) for run in self._runs.values()),
             max_timeout_seconds=int(self._ends_at - monotonic() - SPARE_SECONDS),
             has_last_chance=not any(run.is_last_chance for run in unsettled),
@@ -373,22 +390,11 @@ class Tick:
         summary.started += settlement.cancelled
         summary.cancelled += settlement.cancelled
         for decision in batch:
-            match settlement.disposals[decision.run.id]:
-                case Disposal.SUCCESS:
-                    summary.succeeded += 1
-                case Disposal.FAILED:
-                    summary.failed += 1
-                case Disposal.RETRYING:
-                    if decision.outcome is AttemptOutcome.THROTTLED:
-                        summary.throttled += 1
-                    else:
-                        summary.retrying += 1
-                    self._expect_retry(decision)
-                case Disposal.CANCELLED | Disposal.GONE:
-                    summary.cancelled += 1
-                case Disposal.LATE:
-                    summary.late += 1
-                case Disposal.DEFERRED:
-                    continue
-            log_delivery(decision, settlement.disposals[decision.run.id])
+            disposal = settlement.disposals[decision.run.id]
+            if disposal is Disposal.DEFERRED:
+                continue
+            count_end(summary, decision, disposal)
+            if disposal is Disposal.RETRYING:
+                self._expect_retry(decision)
+            log_delivery(decision, disposal)
         log_deactivations(settlement.changes)

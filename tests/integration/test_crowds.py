@@ -1,0 +1,67 @@
+"""What waits for a place at its destination costs a tick little, and nobody else waits for it."""
+
+import time
+from collections import Counter
+
+import pytest
+from sqlalchemy import Connection
+
+from db.claiming import Claimed, Room
+from db.slot_claims import claim_slots
+from tests.integration.conftest import Insignia
+from tests.receiver import Answer, Received, Receiver
+
+HELD_SECONDS = 1.5
+
+
+def hold(_: Received) -> Answer:
+    time.sleep(HELD_SECONDS)
+    return 200, b""
+
+
+def test_slots_of_a_full_destination_are_looked_at_four_times_a_second(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+
+    def look(connection: Connection, room: Room) -> Claimed:
+        claimed = claim_slots(connection, room)
+        looks.append(claimed.taken)
+        return claimed
+
+    monkeypatch.setattr("functions.ticking.claim_slots", look)
+    with Receiver(hold) as receiver:
+        for _ in range(4):
+            insignia.create(receiver.url)
+        insignia.make_due()
+        summary = insignia.tick(per_destination=2)
+    assert (summary.succeeded, sum(looks)) == (4, 4)
+    assert len(looks) <= 2 * HELD_SECONDS * 4 + 8  # each 50 ms it would be 60
+
+
+def test_a_fast_destination_behind_a_full_one_is_served_as_its_places_become_free(insignia: Insignia) -> None:
+    with Receiver(hold) as slow, Receiver() as fast:
+        for _ in range(4):
+            insignia.create(slow.url)
+        insignia.execute("UPDATE task_state SET next_run_at = statement_timestamp() - interval '1 min'")
+        for _ in range(40):
+            insignia.create_due(fast.url)
+        insignia.tick(per_destination=2)
+        first_of_slow = min(request.at for request in slow.requests)
+        last_of_fast = max(request.at for request in fast.requests)
+    assert (len(slow.requests), len(fast.requests)) == (4, 40)
+    assert last_of_fast - first_of_slow < HELD_SECONDS + 1  # in quarters of a second it would be 5 s
+
+
+def test_no_more_tasks_of_a_destination_are_claimed_than_it_has_places() -> None:
+    room = Room(
+        calls=9,
+        per_destination=2,
+        in_flight=Counter({"a": 1}),
+        payload_bytes=0,
+        max_timeout_seconds=9,
+        elsewhere=Counter({"b": 2}),
+        crowded={"c"},
+    )
+    tasks = [{"destination": one, "id": number} for number, one in enumerate("aabcddd")]
+    assert [task["id"] for task in room.fitting(tasks)] == [0, 4, 5]
