@@ -8,6 +8,7 @@ from db.claiming import MAY_BE_CALLED, MAY_RUN, Claimed, Room, claimed_run, read
 from db.driver import kept
 from db.engine import uuid_array
 from db.json_rows import json_rows, read_json
+from db.new_ids import new_ids
 from db.places import open_places
 from domain.rate import MOST_MS
 from domain.run import LEASE_MARGIN_SECONDS, MAX_LOST_LEASES, ClaimedRun
@@ -36,7 +37,7 @@ WITH last_chance AS MATERIALIZED (
 )
 SELECT coalesce(json_agg(json_build_object(
     'run_id', l.id, 'task_id', task_id, 'destination', s.destination,
-    'timeout_seconds', s.timeout_seconds, 'lease_id', gen_random_uuid(),
+    'timeout_seconds', s.timeout_seconds,
     'due_at', extract(epoch FROM available_at)::float8)), '[]')::text
 FROM run l JOIN task s USING (task_id) WHERE {MAY_RUN}
 """)
@@ -110,11 +111,11 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     claims = [
         {
             "run_id": run_id,
-            "lease_id": run["lease_id"],
+            "lease_id": lease_id,
             "lease_seconds": run["timeout_seconds"] + LEASE_MARGIN_SECONDS,
             "throttled_ms": room.ledger.throttled_ms(*calls[run_id], run["due_at"]),
         }
-        for run_id, run in tasks.items()
+        for (run_id, run), lease_id in zip(tasks.items(), new_ids(len(tasks)), strict=True)
     ]
     runs = read_json(connection, CONTINUE_RUNS, {"claims": json_rows(claims), "most_ms": MOST_MS})
     room.ledger.record(connection)

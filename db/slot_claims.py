@@ -20,6 +20,7 @@ from db.claiming import MAY_BE_CALLED, Claimed, Room, claimed_run, read_definiti
 from db.driver import kept
 from db.engine import transaction, uuid_array
 from db.json_rows import json_rows, read_json
+from db.new_ids import new_ids
 from db.places import open_places
 from domain.errors import InvalidInput
 from domain.misfire import CatchUp, Stretch, catch_up
@@ -50,7 +51,7 @@ IS_DUE = (
 LOCK_DUE_TASKS = kept(f"""
 SELECT coalesce(json_agg(due), '[]')::text FROM (
     SELECT task_id, next_run_at AS slot, revision, destination, timeout_seconds, is_catching_up,
-        statement_timestamp() AS now, gen_random_uuid() AS run_id, gen_random_uuid() AS lease_id
+        statement_timestamp() AS now
     FROM task_state s
     WHERE {IS_DUE}
         AND next_run_at > statement_timestamp() - interval '{LONG_LATE}'
@@ -62,7 +63,7 @@ SELECT coalesce(json_agg(due), '[]')::text FROM (
 READ_LONG_LATE_TASKS = kept(f"""
 SELECT coalesce(json_agg(due), '[]')::text FROM (
     SELECT task_id, next_run_at AS slot, revision, destination, timeout_seconds, is_catching_up,
-        statement_timestamp() AS now, gen_random_uuid() AS run_id, gen_random_uuid() AS lease_id
+        statement_timestamp() AS now
     FROM task_state s
     WHERE {IS_DUE}
         AND next_run_at <= statement_timestamp() - interval '{LONG_LATE}'
@@ -219,12 +220,13 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
     )
     claims: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    begun: list[Plan] = []
+    begun: list[tuple[Plan, dict[str, Any]]] = []
+    ids = new_ids(2 * len(plans))
     notable: list[tuple[ChangeKind, Plan, dict[str, Any]]] = []
     for plan in plans:
         task, definition, slot = plan.task, plan.definition, plan.catch_up.run
         began_at = live.get(task["task_id"])
-        row = {"id": task["run_id"], "task_id": task["task_id"], "revision": task["revision"]}
+        row = {"id": next(ids), "task_id": task["task_id"], "revision": task["revision"]}
         if plan.fault:
             rows.append(row | {"status": "cancelled", "slot": task["slot"], "message": plan.fault})
             claimed.deactivated += 1
@@ -243,14 +245,14 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
             elif room.take(task["destination"], definition["webhook_url"], len(definition["payload"])):
                 row["status"] = "running"
                 row["slot"] = slot.isoformat()
-                row["lease_id"] = task["lease_id"]
+                row["lease_id"] = next(ids)
                 row["lease_seconds"] = task["timeout_seconds"] + LEASE_MARGIN_SECONDS
                 if room.ledger.held:
                     row["throttled_ms"] = room.ledger.throttled_ms(
                         task["destination"], definition["webhook_url"], slot.timestamp()
                     )
                 rows.append(row)
-                begun.append(plan)
+                begun.append((plan, row))
             else:
                 continue
         if missed := plan.catch_up.missed:
@@ -270,14 +272,13 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
     started = read_json(connection, BEGIN_RUNS, {"claims": json_rows(claims), "rows": json_rows(rows)})
     if any(claim["next_run_at"] is None for claim in claims):
         complete_tasks(connection)
-    for plan in begun:
-        run_id = plan.task["run_id"]
-        if run_id in started:
+    for plan, row in begun:
+        if row["id"] in started:
             run = {
-                "id": run_id,
-                "lease_id": plan.task["lease_id"],
-                "scheduled_for": str(plan.catch_up.run),
-                "started_at": started[run_id],
+                "id": row["id"],
+                "lease_id": row["lease_id"],
+                "scheduled_for": row["slot"],
+                "started_at": started[row["id"]],
                 "number": 1,
                 "lost_leases": 0,
                 "throttles": 0,
