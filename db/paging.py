@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import sub
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -75,6 +77,17 @@ class Listed(Generic[Item]):
         return statement if named == 1 else statement.select_from(self.source if named else self.counted)
 
 
+@dataclass(frozen=True, slots=True)
+class Common:
+    """A condition that most rows meet; each of the others, for which there are indexes, meets one of `others`.
+
+    So what meets it is counted by what does not: few rows are read in place of most.
+    """
+
+    condition: ColumnElement[bool]
+    others: Sequence[ColumnElement[bool]]
+
+
 def json_bytes(text: ColumnElement[Any]) -> ColumnElement[int]:
     """The bytes of a text in an answer, where a control character takes six."""
     return func.octet_length(cast(func.to_json(text), Text))
@@ -89,23 +102,25 @@ def read_page(
     order: ColumnElement[Any],
     identity: ColumnElement[UUID],
     is_descending: bool,
+    common: Common | None = None,
 ) -> Listing[Item]:
-    """The page of the rows that meet `conditions`, in the order of `order`, one of their columns, and `identity`,
-    equal to their `id`.
+    """The page of the rows that meet `conditions`, and what is `common` among them, in the order of `order`, one of
+    their columns, and `identity`, equal to their `id`.
 
     A page ends early, after at least one row, where the sum of their sizes would exceed 16 MiB.
     """
     ordering = [column.desc() if is_descending else column for column in (order, identity)]
     total, after = None, page.after
     if not page.is_by_cursor:
-        count = listed.narrowed(select(func.count()).where(*conditions))
-        total = connection.execute(count).scalar_one()
-        if page.skip:
-            skipped = listed.narrowed(select(order, identity).where(*conditions)).order_by(*ordering)
-            last = connection.execute(skipped.offset(page.skip - 1).limit(1)).one_or_none()
-            if last is None:
-                return Listing(items=[], total=total, next=None)
-            after = Position(*last)
+        total = connection.execute(counted(listed, conditions, common)).scalar_one()
+    if common is not None:
+        conditions = [*conditions, common.condition]
+    if page.skip and not page.is_by_cursor:
+        skipped = listed.narrowed(select(order, identity).where(*conditions)).order_by(*ordering)
+        last = connection.execute(skipped.offset(page.skip - 1).limit(1)).one_or_none()
+        if last is None:
+            return Listing(items=[], total=total, next=None)
+        after = Position(*last)
     statement = listed.rows.where(*conditions)
     if after is not None:
         here = tuple_(order, identity)
@@ -137,3 +152,15 @@ def read_page(
         is_last_of_all = row["count"] == len(items)
         following = None if is_last_of_all else Position(row[order.name], row["id"])
     return Listing(items=items, total=total, next=following)
+
+
+def counted(
+    listed: Listed[Any], conditions: Sequence[ColumnElement[bool]], common: Common | None
+) -> Select[Any]:
+    """The number of the rows that meet `conditions`, and what is `common`, in one snapshot."""
+
+    def number(*more: ColumnElement[bool]) -> ColumnElement[int]:
+        return listed.narrowed(select(func.count()).where(*conditions, *more)).scalar_subquery()
+
+    others = () if common is None else common.others
+    return select(reduce(sub, map(number, others), number()))

@@ -28,13 +28,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.deleted_tasks import read_deleted_tasks
 from db.engine import uuid_array
-from db.paging import Listed, Listing, Page, json_bytes, read_page
+from db.paging import Common, Listed, Listing, Page, json_bytes, read_page
 from db.tables import deleted_tasks, task_logs, tasks
 from db.tasks import no_such_task
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.run import RunSource, RunStatus, TaskLog, TaskLogOrder
 
 UNDER_WAY = (RunStatus.RUNNING, RunStatus.RETRYING)
+UNSUCCESSFUL = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.MISSED, RunStatus.SKIPPED)
 
 LATENESS_MS = case(
     (
@@ -60,6 +61,12 @@ TASK_LOG_BYTES = (
     + func.octet_length(cast(task_logs.c.attempts, Text))
     + func.coalesce(json_bytes(task_logs.c.message), 0)
     + func.coalesce(json_bytes(task_logs.c.response_excerpt), 0)
+)
+
+
+SUCCESSES = Common(
+    task_logs.c.status == RunStatus.SUCCESS,
+    [task_logs.c.status.in_(UNSUCCESSFUL), task_logs.c.status.in_(UNDER_WAY)],
 )
 
 
@@ -149,7 +156,10 @@ def list_task_logs(
         conditions.append(task_logs.c.task_id != all_(cast(literal(uuid_array(hidden)), ARRAY(Uuid))))
     if wanted.task_id is not None:
         conditions.append(task_logs.c.task_id == wanted.task_id)
-    if wanted.status is not None:
+    common = None
+    if wanted.status == RunStatus.SUCCESS:
+        common = SUCCESSES
+    elif wanted.status is not None:
         conditions.append(task_logs.c.status == wanted.status)
     if wanted.source is not None:
         conditions.append(task_logs.c.source == wanted.source)
@@ -168,6 +178,7 @@ def list_task_logs(
         order=task_logs.c.created_at,
         identity=task_logs.c.id,
         is_descending=order is TaskLogOrder.NEWEST,
+        common=common,
     )
 
 

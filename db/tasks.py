@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Text, cast, delete, func, inse
 
 from db.cancellation import cancel_due_slots, cancel_waiting_runs
 from db.deleted_tasks import delete_logs
-from db.paging import Listed, Listing, Page, json_bytes, read_page
+from db.paging import Common, Listed, Listing, Page, json_bytes, read_page
 from db.tables import task_logs, task_state, tasks
 from domain.errors import InvalidInput, InvalidSchedule, NotFound, PreconditionFailed
 from domain.retry import RetryOn
@@ -42,6 +42,7 @@ SELECT_TASK = select(
 ).select_from(JOINED)
 
 
+IS_ACTIVE = task_state.c.status == TaskStatus.ACTIVE
 TASK_BYTES = (
     2_000
     + func.octet_length(cast(tasks.c.payload, Text))
@@ -125,7 +126,13 @@ def read_names(connection: Connection, task_ids: Collection[UUID]) -> dict[UUID,
 def list_tasks(connection: Connection, wanted: TaskFilter, order: TaskOrder, page: Page) -> Listing[Task]:
     """One page of the tasks that match; in the order of next_run_at only those that have one."""
     conditions: list[ColumnElement[bool]] = []
-    if wanted.status is not None:
+    column, identity = ORDERED_BY[order.removeprefix("-")]
+    common = None
+    if column is task_state.c.next_run_at:
+        conditions += [column.is_not(None), IS_ACTIVE]
+    if wanted.status == TaskStatus.ACTIVE:
+        common = Common(IS_ACTIVE, [~IS_ACTIVE])
+    elif wanted.status is not None:
         conditions.append(task_state.c.status == wanted.status)
     if wanted.search:
         part = wanted.search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
@@ -138,9 +145,6 @@ def list_tasks(connection: Connection, wanted: TaskFilter, order: TaskOrder, pag
         conditions.append(tasks.c.created_at < wanted.until)
     if wanted.is_deactivated:
         conditions.append(task_state.c.deactivated_at.is_not(None))
-    column, identity = ORDERED_BY[order.removeprefix("-")]
-    if column is task_state.c.next_run_at:
-        conditions += [column.is_not(None), task_state.c.status == TaskStatus.ACTIVE]
     listed = Listed(rows=SELECT_TASK, source=JOINED, counted=task_state, size=TASK_BYTES, item_of=task_of)
     return read_page(
         connection,
@@ -150,6 +154,7 @@ def list_tasks(connection: Connection, wanted: TaskFilter, order: TaskOrder, pag
         order=column,
         identity=identity,
         is_descending=order.startswith("-"),
+        common=common,
     )
 
 

@@ -178,6 +178,8 @@ def test_logs_are_filtered_by_task_and_status(api: Api) -> None:
         ({"task_id": task["id"]}, [success, failed]),
         ({"task_id": task["id"].upper(), "status": "failed"}, [failed]),
         ({"status": "failed"}, [others, failed]),
+        ({"status": "success"}, [success]),
+        ({"task_id": other["id"], "status": "success"}, []),
         ({"status": "running"}, []),
         ({"status": "retrying"}, []),
         ({"status": "cancelled"}, []),

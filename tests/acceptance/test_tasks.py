@@ -193,6 +193,8 @@ def test_filters_and_pages_work_together(api: Api) -> None:
         api.create(name=f"report {number}", status="inactive" if number % 2 else "active")
     page = api.get("/tasks/", search="report", status="inactive", skip=1, limit=1)
     assert (names(page), page["total"]) == (["report 3"], 2)
+    page = api.get("/tasks/", search="report", status="active", skip=1, limit=1)
+    assert (names(page), page["total"]) == (["report 2"], 2)
 
 
 def test_paths_answer_with_and_without_a_trailing_slash(api: Api) -> None:

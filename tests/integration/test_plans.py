@@ -26,7 +26,7 @@ from db.manual_runs import begin_run
 from db.paging import Page
 from db.retention import remove_expired_logs
 from db.stats import read_hours_of_task, read_stats
-from db.task_logs import TaskLogFilter, list_task_logs, read_recent_runs
+from db.task_logs import UNDER_WAY, UNSUCCESSFUL, TaskLogFilter, list_task_logs, read_recent_runs
 from db.tasks import TaskFilter, create_task, delete_task, get_task, list_tasks, update_task
 from domain.retention import Retention
 from domain.run import RunSource, RunStatus, TaskLogOrder
@@ -232,6 +232,28 @@ def test_a_page_of_tasks_that_are_not_active_reads_little_for_its_total(
         filled.engine, lambda connection: list_tasks(connection, wanted, TaskOrder.CREATED_AT, page)
     )
     assert wasteful(found) == []
+
+
+def test_active_tasks_are_counted_by_those_that_are_not(filled: Filled) -> None:
+    wanted = TaskFilter(status=TaskStatus.ACTIVE, search="reminder")
+    found = steps(
+        filled.engine, lambda connection: list_tasks(connection, wanted, TaskOrder.NAME, Page(limit=9))
+    )
+    assert {step.table for step in found if step.table in BIG and step.rows > MOST_ROWS} == {"tasks"}
+
+
+def test_successes_are_counted_in_indexes_alone(filled: Filled) -> None:
+    assert {RunStatus.SUCCESS, *UNSUCCESSFUL, *UNDER_WAY} == set(RunStatus), "they are what the others leave"
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("UPDATE pg_class SET relallvisible = relpages WHERE relname = 'task_logs'"))
+        # these logs hold less than those in use: their table is nearly as small as an index
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        successes = TaskLogFilter(status=RunStatus.SUCCESS)
+        assert list_task_logs(connection, successes, TaskLogOrder.NEWEST, Page(limit=9)).total == LOGS * 0.98
+
+    found = steps(filled.engine, work)
+    assert {step.kind for step in found if step.rows > MOST_ROWS} == {"Index Only Scan"}
 
 
 def test_hours_are_counted_in_indexes_alone(filled: Filled) -> None:
