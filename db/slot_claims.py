@@ -25,6 +25,7 @@ from db.places import open_places
 from domain.errors import InvalidInput
 from domain.misfire import CatchUp, Stretch, catch_up
 from domain.notification import Change, ChangeKind, change_of_task
+from domain.rate import destinations_of
 from domain.run import LEASE_MARGIN_SECONDS
 from domain.task import MisfirePolicy, OverlapPolicy
 
@@ -152,7 +153,9 @@ def claim_slots(connection: Connection, room: Room) -> Claimed:
     claimed = begin_runs(connection, plan(fitting, read_definitions(connection, fitting)), room)
     room.ledger.record(connection)
     if len(fitting) < len(due):
-        room.crowded.update(Counter(map(destination_of, due)) - Counter(map(destination_of, fitting)))
+        left = Counter(map(destination_of, due)) - Counter(map(destination_of, fitting))
+        # where one URL has used up its rate, others of its host may be called in its place
+        room.crowded.update(left.keys() - destinations_of(room.ledger.waits))
     return claimed
 
 
@@ -324,5 +327,5 @@ def missed_row(task: Mapping[str, Any], missed: Stretch) -> dict[str, Any]:
         "missed_from": missed.first.isoformat(),
         "missed_to": missed.last.isoformat(),
         "missed_count": missed.count,
-        "message": f"Missed {missed}: no tick ran in time, and the misfire policy does not make up for them.",
+        "message": f"Missed {missed}: no call could be made in time, and the misfire policy does not make up for them.",
     }

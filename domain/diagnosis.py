@@ -16,9 +16,9 @@ class Diagnosis:
 
 
 MISSED = Diagnosis(
-    "No tick ran in time, and the misfire policy of the task does not make up for what was missed.",
-    "See on the overview when the last tick was, and whether something calls it every minute. "
-    "With misfire_policy run_all every slot is made up for.",
+    "No call could be made in time, and the misfire policy of the task does not make up for what was missed.",
+    "See on the overview whether something calls the tick every minute, and in the logs whether the limits of its "
+    "destination hold the task back (throttled_ms). With misfire_policy run_all every slot is made up for.",
 )
 SKIPPED = Diagnosis(
     "The run before it was still under way, and runs of this task may not overlap.",

@@ -148,8 +148,9 @@ def late_tick(last_tick_at: datetime, now: datetime) -> Change:
 
 
 def is_digested(waiting: Sequence[Notification]) -> bool:
-    """Whether those that wait for a URL are told by a digest: never what may have been heard already."""
-    return len(waiting) > TOLD_ONE_BY_ONE and waiting[0].number == 1
+    """Whether those that wait for a URL are told by a digest: never what may have been heard already, nor a digest."""
+    first = waiting[0]
+    return len(waiting) > TOLD_ONE_BY_ONE and first.number == 1 and first.kind is not ChangeKind.DIGEST
 
 
 def digest_of(first: Sequence[Notification], counts: Mapping[str, int], until: datetime, id: UUID) -> Change:

@@ -98,6 +98,18 @@ def test_each_url_has_the_rate_of_its_own_and_the_oldest_comes_first(insignia: I
         assert [path for path in paths if "one" in path] == [f"/hook/one?n={n}" for n in range(3)]
 
 
+def test_a_url_that_has_used_up_its_rate_is_not_in_the_way_of_others_of_its_host(insignia: Insignia) -> None:
+    with Receiver() as receiver:
+        rates = f"{host_of(receiver)}/*=1/60s"
+        for _ in range(4):
+            insignia.create_due(f"{receiver.url}/busy")
+        assert len(claim(insignia, rates)) == 1  # by another process
+        insignia.execute("UPDATE task_state SET next_run_at = next_run_at - interval '9 s'")
+        insignia.create_due(f"{receiver.url}/free")
+        assert insignia.tick(rates=rates, per_destination=3).remaining == 3
+    assert [request.path for request in receiver.requests] == ["/hook/free"]
+
+
 def test_a_claim_takes_what_the_rate_grants_and_the_others_stay_due(insignia: Insignia) -> None:
     for _ in range(3):
         insignia.create_due(f"{NOWHERE}/hook")

@@ -94,7 +94,7 @@ def test_a_lost_process_is_told_from_an_answer_that_could_not_be_recorded() -> N
 @pytest.mark.parametrize(
     ("status", "part"),
     [
-        (RunStatus.MISSED, "No tick ran in time"),
+        (RunStatus.MISSED, "No call could be made in time"),
         (RunStatus.SKIPPED, "still under way"),
         (RunStatus.CANCELLED, "switched off or changed"),
         (RunStatus.RUNNING, "under way"),

@@ -75,6 +75,10 @@ def test_more_than_three_are_a_digest_unless_the_first_may_have_been_heard() -> 
     assert not is_digested([replace(FIRST, number=2), *[FIRST] * 4])
 
 
+def test_a_digest_that_was_not_sent_is_told_as_it_is() -> None:
+    assert not is_digested([replace(FIRST, kind=ChangeKind.DIGEST), *[FIRST] * 4])
+
+
 def test_whoever_finds_that_a_tick_was_late_finds_the_same() -> None:
     one, other = (late_tick(AT, AT + timedelta(minutes=minutes)) for minutes in (5, 6))
     assert one.id == other.id != late_tick(AT + timedelta(seconds=1), AT + timedelta(minutes=5)).id
