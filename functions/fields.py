@@ -101,6 +101,13 @@ def _checked_webhook_url(text: str) -> str:
     return text
 
 
+def _checked_notify_url(text: str) -> str:
+    try:
+        return _checked_webhook_url(text)
+    except InvalidInput as error:
+        raise type(error)(str(error).replace("webhook URL", "notify URL")) from None
+
+
 def _checked_headers(headers: dict[str, str]) -> dict[str, str]:
     validate_headers(headers)
     return headers
@@ -190,7 +197,7 @@ WebhookUrl = Annotated[
     ),
 ]
 NotifyUrl = Annotated[
-    Annotated[str, AfterValidator(_checked_webhook_url)] | None,
+    Annotated[str, AfterValidator(_checked_notify_url)] | None,
     Field(
         description="Who is told when the task fails, recovers, is deactivated or misses slots, in place of "
         "`NOTIFY_URL`.",

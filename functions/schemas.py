@@ -328,7 +328,7 @@ class TaskCreate(Sent):
     @classmethod
     def _schedule_or_run_at(cls, schedule: str | None, info: ValidationInfo) -> str | None:
         if "run_at" in info.data and (schedule is None) == (info.data["run_at"] is None):
-            raise PydanticCustomError("missing" if schedule is None else "either", "schedule or run_at")
+            raise PydanticCustomError("neither" if schedule is None else "both", "schedule or run_at")
         return schedule
 
     def definition(self) -> TaskDefinition:

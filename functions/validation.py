@@ -63,8 +63,9 @@ SENTENCES: Mapping[str, Callable[[str, Any, dict[str, Any]], str]] = {
     ),
     "skip_or_page_token": lambda *_: "skip and page_token exclude each other; send one of them.",
     "base64": lambda name, *_: f"{name} must be base64.",
-    "tags": lambda name, *_: f"{name} must be an array of strings such as ['billing'].",
-    "either": lambda *_: "schedule and run_at exclude each other; send one of them.",
+    "tags": lambda name, *_: f'{name} must be an array of strings such as ["billing"].',
+    "neither": lambda *_: "schedule is required; a task that runs once has run_at in its place.",
+    "both": lambda *_: "schedule and run_at exclude each other; send one of them.",
     "nul": lambda name, *_: f"{name} contains the character NUL, which no name can have; remove it.",
 }
 """Type of a pydantic error -> the sentence for (name of the field, its value, the rule's figures)."""

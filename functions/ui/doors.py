@@ -26,8 +26,7 @@ def sign_in_with_token(view: View, form: Form) -> flask.Response:
     """Begin a session, and go on to the page that was asked for."""
     cookie = sign_in(bootstrap.settings(), form.get("token", "").strip())
     if cookie is None:
-        error = "This is not a token of this Insignia. A local run prints it when it starts."
-        return view.render("sign_in.html", status=403, error=error)
+        return view.render("sign_in.html", status=403, error="This is not a token of this Insignia.")
     wanted = view.request.args.get("next", HOME)
     response = view.go_to(wanted if wanted.startswith(HOME) else HOME)
     set_cookie(response, cookie)

@@ -81,7 +81,7 @@ def faults_of(model: type[BaseModel], value: Any) -> dict[str, str]:
 def test_a_task_needs_a_name_a_schedule_and_a_webhook_url() -> None:
     assert faults_of(TaskCreate, {}) == {
         "/name": "name is required.",
-        "/schedule": "schedule is required.",
+        "/schedule": "schedule is required; a task that runs once has run_at in its place.",
         "/webhook_url": "webhook_url is required.",
     }
 
@@ -171,6 +171,9 @@ def test_nothing_else_is_a_whole_number(value: Any, shown: str) -> None:
         ("status", True, "status must be 'active' or 'inactive', not true."),
         ("status", {"a": 1}, "status must be 'active' or 'inactive', not an object."),
         ("webhook_url", "example.com", "The webhook URL must begin with http:// or https://."),
+        ("notify_url", "example.com", "The notify URL must begin with http:// or https://."),
+        ("notify_url", "https://:1/", "The notify URL has no host; use a name such as hooks.example.com."),
+        ("tags", "billing", 'tags must be an array of strings such as ["billing"].'),
         ("timezone", None, "timezone must be a string, not null."),
         ("timezone", "Mars/Olympus", None),
         ("schedule", "61 * * * *", None),
