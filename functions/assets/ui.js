@@ -4,7 +4,9 @@
 (() => {
   const REFRESH_MS = 30_000;
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const here = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" });
+  const MINUTE = { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" };
+  const here = new Intl.DateTimeFormat("en-GB", MINUTE);
+  const otherYear = new Intl.DateTimeFormat("en-GB", { ...MINUTE, year: "numeric" });
   const UNITS = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]];
 
   function words(seconds) {
@@ -26,7 +28,9 @@
 
   function showLocalTimes(root) {
     for (const time of root.querySelectorAll("time[datetime]:not([data-away]):not([title])")) {
-      const local = `${here.format(new Date(time.dateTime)).replace(",", "")} ${zone}`;
+      const instant = new Date(time.dateTime);
+      const format = instant.getFullYear() === new Date().getFullYear() ? here : otherYear;
+      const local = `${format.format(instant).replace(",", "")} ${zone}`;
       time.title = local;
       const other = time.nextElementSibling;
       if (zone !== "UTC" && !(other?.classList.contains("zone") && other.textContent.endsWith(zone))) {

@@ -165,6 +165,8 @@ def duration_chart(runs: Sequence[RecentRun]) -> DurationChart:
         words = (
             f"Of {len(durations)} measured runs, half took at most {milliseconds(p50)}, 95 % at most "
             f"{milliseconds(p95)}, the longest {milliseconds(longest)}."
+            if len(durations) > 1
+            else f"The one measured run took {milliseconds(longest)}."
         )
     sparks = sparks_of(runs, LONG_RUNS, LONG_STEP, CHART_HEIGHT)
     return DurationChart(sparks, p50, p95, longest, words)

@@ -46,11 +46,16 @@ def percent(value: float | None) -> str:
 
 
 def utc(instant: datetime) -> str:
-    return f"{instant.astimezone(UTC):%d %b %H:%M} UTC"
+    return f"{day_and_time(instant.astimezone(UTC))} UTC"
 
 
 def local(instant: datetime, zone: str) -> str:
-    return f"{instant.astimezone(ZoneInfo(zone)):%d %b %H:%M}"
+    return day_and_time(instant.astimezone(ZoneInfo(zone)))
+
+
+def day_and_time(there: datetime) -> str:
+    """With its year, if that is not the present one."""
+    return f"{there:%d %b %H:%M}" if there.year == datetime.now(UTC).year else f"{there:%d %b %Y %H:%M}"
 
 
 def rfc3339(instant: datetime) -> str:

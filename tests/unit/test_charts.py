@@ -56,6 +56,10 @@ def test_durations_are_drawn_to_scale_and_the_newest_is_at_the_right() -> None:
     )
 
 
+def test_one_duration_is_told_without_percentiles() -> None:
+    assert duration_chart([RecentRun(RunStatus.SUCCESS, 100)]).words == "The one measured run took 100 ms."
+
+
 @pytest.mark.parametrize("runs", [[], [RecentRun(RunStatus.MISSED, None)]])
 def test_without_a_duration_there_are_no_percentiles(runs: list[RecentRun]) -> None:
     chart = duration_chart(runs)

@@ -33,6 +33,17 @@ def test_a_failing_task_is_shown_with_its_reason_and_can_be_reactivated(
     assert api.get("/tasks/")["tasks"][0]["status"] == "active"
 
 
+def test_the_button_stands_beside_a_long_text(user: Watched, api: Api, database: Database) -> None:
+    deactivated(api, database, "A long name " * 16)
+    user.open("/ui/")
+    attention = user.page.get_by_role("region", name="Needs attention")
+    text, button = attention.get_by_role("paragraph").first, attention.get_by_role("button")
+    text_box, button_box = text.bounding_box(), button.bounding_box()
+    assert text_box is not None
+    assert button_box is not None
+    assert button_box["x"] >= text_box["x"] + text_box["width"]
+
+
 def test_the_hours_and_the_cards_count_what_ran(user: Watched, api: Api, database: Database) -> None:
     deactivated(api, database, "Broken")
     api.log(api.create(name="Fine"))

@@ -1,5 +1,7 @@
 """The form of a task: from nothing to the first run, and what is wrong told where it is."""
 
+from datetime import UTC, datetime
+
 import pytest
 from playwright.sync_api import expect
 
@@ -51,6 +53,15 @@ def test_what_is_typed_is_checked_and_previewed(user: Watched) -> None:
     user.page.get_by_label("Payload, JSON").fill('{"a": 1,}')
     expect(user.page.locator("#error-payload")).to_contain_text("line 1, column")
     expect(user.page.get_by_label("Payload, JSON")).to_have_value('{"a": 1,}')
+
+
+def test_runs_in_another_year_are_told_with_it(user: Watched) -> None:
+    user.open("/ui/tasks/new")
+    user.page.get_by_label("Schedule").fill("@yearly")
+    run = user.page.get_by_role("region", name="Next runs").get_by_role("listitem").nth(1)
+    year = datetime.now(UTC).year
+    expect(run).to_contain_text(f"01 Jan {year + 2} 00:00 UTC")
+    expect(run).to_contain_text(f"31 Dec {year + 1} 19:00 America/New_York")
 
 
 def test_the_zone_of_the_browser_is_offered(user: Watched) -> None:
