@@ -76,6 +76,28 @@ def test_what_is_heavy_is_imported_when_it_is_needed(name: str) -> None:
     assert "sqlalchemy" in at_start, "the names of modules are those that are looked for"
 
 
+COUNTED = """
+import gc
+import functions_framework
+
+collections = []
+gc.collect()
+gc.callbacks.append(lambda phase, info: collections.append(phase))
+import main
+print(collections.count("start"), gc.isenabled())
+"""
+
+
+def test_no_garbage_is_looked_for_while_what_stays_is_imported() -> None:
+    """More than a hundred times otherwise; once when it is over."""
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTED], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    collections, is_enabled = done.stdout.split()
+    assert int(collections) <= 1
+    assert is_enabled == "True"
+
+
 def test_what_is_called_heavy_is_there() -> None:
     """A module that was renamed would be missed in silence."""
     subprocess.run([sys.executable, "-c", f"import {', '.join(HEAVY)}"], check=True, timeout=60)
