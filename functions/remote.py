@@ -51,7 +51,11 @@ class Remote:
                 f"{self.url} answers HTTP {answer.status_code}, but not as Insignia does.", []
             ) from None
         except requests.RequestException as error:
-            raise Refused(f"{self.url} gives no answer ({type(error).__name__}).", []) from None
+            raise Refused(
+                f"{self.url} gives no answer ({type(error).__name__}); "
+                "start Insignia there, or set INSIGNIA_URL to where it runs.",
+                [],
+            ) from None
         if not answer.ok:
             raise Refused(str(document.get("detail", answer.status_code)), document.get("errors") or [])
         return document

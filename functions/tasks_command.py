@@ -47,8 +47,11 @@ def main(arguments: list[str]) -> None:
     """Ends with exit code 1 and a line or more when something is wrong."""
     try:
         app(arguments, prog_name="python main.py tasks")
-    except (InsigniaError, OSError) as error:
+    except InsigniaError as error:
         sys.exit(f"Insignia cannot do that: {error}")
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}." if error.filename else str(error)
+        sys.exit(f"Insignia cannot do that: {reason}")
 
 
 @app.command()
@@ -105,9 +108,7 @@ def import_crontab(
         style = "dim" if remark.is_harmless else "yellow"
         notes.print(f"[{style}]{crontab}:{remark.line}: {escape(remark.reason)}[/]")
     left_out = sum(not remark.is_harmless for remark in remarks)
-    notes.print(
-        f"{len(tasks)} tasks; {left_out} lines were left out. Without CRON_TZ a line means {timezone}."
-    )
+    notes.print(f"Tasks: {len(tasks)}; lines left out: {left_out}. Without CRON_TZ a line means {timezone}.")
     raise typer.Exit(CHANGES if left_out else 0)
 
 

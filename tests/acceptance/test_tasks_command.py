@@ -116,7 +116,11 @@ def test_what_is_wrong_is_said_with_the_name_of_the_task(command: Command) -> No
     [
         ({"API_TOKEN": ""}, "API_TOKEN is missing"),
         ({"API_TOKEN": "a-token-that-is-not-valid"}, "The token is not valid"),
-        ({"INSIGNIA_URL": "http://127.0.0.1:9"}, "http://127.0.0.1:9 gives no answer"),
+        (
+            {"INSIGNIA_URL": "http://127.0.0.1:9"},
+            "http://127.0.0.1:9 gives no answer (ConnectionError); "
+            "start Insignia there, or set INSIGNIA_URL to where it runs.",
+        ),
         ({"INSIGNIA_URL": "http://insignia.example.com"}, "INSIGNIA_URL is 'http://insignia.example.com'"),
     ],
 )
@@ -133,7 +137,8 @@ def test_an_insignia_that_cannot_be_asked(
 
 
 def test_a_file_that_is_not_there(command: Command) -> None:
-    assert "tasks.yaml" in command("plan", "-f", "tasks.yaml")[2]
+    error = command("plan", "-f", "tasks.yaml")[2]
+    assert error == "Insignia cannot do that: tasks.yaml: No such file or directory."
 
 
 def test_without_its_libraries_it_says_how_to_get_them() -> None:
