@@ -22,6 +22,11 @@ MOST_LOOKED_AT = 100
 
 KEPT_DAYS = 7
 
+LOCK = 0x1A53
+"""The first key of the advisory lock of all claims, beside those of db/places.py; there is one such lock."""
+
+TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock, 0)")
+
 WRITE = text("""
 INSERT INTO notifications (id, url, kind, happened_at, data)
 SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS row(
@@ -100,12 +105,15 @@ def write_notifications(connection: Connection, changes: Sequence[Change]) -> No
 
 def claim_notifications(
     connection: Connection, limit: int, *, lease_seconds: float, is_for_everybody: bool
-) -> list[Notification]:
-    """Claim at most `limit` that are due; `is_for_everybody`: those of no task's own too.
+) -> list[Notification] | None:
+    """Claim at most `limit` that are due; `is_for_everybody`: those of no task's own too. None while another claims.
 
     The oldest of each URL, and none where a call is under way or is to be repeated later. Where many wait that
     were not tried before, a digest is written in their place.
     """
+    # two claims at once would each take something of one URL
+    if not connection.execute(TRY_LOCK, {"lock": LOCK}).scalar_one():
+        return None
     values = {"limit": MOST_LOOKED_AT, "is_for_everybody": is_for_everybody}
     due = read_json(connection, LOCK_DUE, values)
     if not due:

@@ -29,7 +29,7 @@ from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
 from functions.events import log_notification
 from functions.health import is_tick_late
-from functions.lookout import PAUSE_SECONDS
+from functions.lookout import BATCH_SECONDS, PAUSE_SECONDS
 from functions.transfer import Call, monotonic
 
 SECONDS = 5.0
@@ -136,7 +136,7 @@ class Notifier:
                 is_for_everybody=self._settings.url is not None,
             )
         if not claimed:
-            self._looks_at = math.inf
+            self._looks_at = math.inf if claimed is not None else monotonic() + BATCH_SECONDS
             return
         if self._deliveries is None:
             self._deliveries = Deliveries(self._egress)

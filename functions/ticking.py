@@ -168,7 +168,7 @@ class Tick:
         self._spent.forget_open(monotonic())
         if not self._looks_past and lookout.are_slots_waiting:
             free = min(free, LEAST_ROWS + 2 * lookout.finished)
-        lookout.finished = 0
+        ended, lookout.finished = lookout.finished, 0
         try:
             taken, are_more_runs = self._claim_runs(free)
             taken += self._claim_past_crowds(partial(self._claim, claim_slots), free - taken)
@@ -179,6 +179,9 @@ class Tick:
             self._is_crowded = bool(self._crowded) or self._has_full_destination()
             if self._looks_past and self._is_crowded:
                 self._looks_past_at = monotonic() + LOOK_PAST_SECONDS
+            elif taken < ended and self._is_crowded:
+                # what has become free is not for those that were in the way
+                self._looks_past_at = min(self._looks_past_at, monotonic() + BATCH_SECONDS)
             if taken == free:
                 lookout.found_as_many_as_fit(monotonic())
             else:

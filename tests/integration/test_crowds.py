@@ -2,12 +2,14 @@
 
 import time
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Connection
 
 from db.claiming import Claimed, Room
 from db.slot_claims import claim_slots
+from functions.ticking import LEAST_ROWS
 from tests.integration.conftest import Insignia
 from tests.receiver import Answer, Received, Receiver
 
@@ -51,6 +53,21 @@ def test_a_fast_destination_behind_a_full_one_is_served_as_its_places_become_fre
         last_of_fast = max(request.at for request in fast.requests)
     assert (len(slow.requests), len(fast.requests)) == (4, 40)
     assert last_of_fast - first_of_slow < HELD_SECONDS + 1  # in quarters of a second it would be 5 s
+
+
+def test_a_destination_is_served_to_its_end_behind_a_long_queue_for_one_that_others_have_filled(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("functions.ticking.LOOK_PAST_SECONDS", 60)
+    with Receiver() as full, Receiver() as fast:
+        for _ in range(LEAST_ROWS * 2):
+            insignia.create(full.url, timeout_seconds=1)
+        insignia.make_due(ago=timedelta(minutes=1))  # older, so first in the queue
+        assert len(insignia.claim(2)) == 2  # by another process
+        for _ in range(10):
+            insignia.create_due(fast.url, timeout_seconds=1)
+        insignia.tick(per_destination=2, budget_seconds=6)
+    assert (len(full.requests), len(fast.requests)) == (0, 10)
 
 
 def test_no_more_tasks_of_a_destination_are_claimed_than_it_has_places() -> None:

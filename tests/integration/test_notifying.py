@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from db.engine import transaction
-from db.notifications import remove_old_notifications
+from db.notifications import MOST_LOOKED_AT, claim_notifications, remove_old_notifications
 from functions import notifications
 from functions.egress import Egress
 from functions.notifications import NotifySettings
@@ -191,6 +191,20 @@ def test_each_url_has_a_digest_of_its_own(
         person.tick()
         assert (person.types, owner.types) == (["digest"], ["digest"])
         assert owner.requests[0].json["data"]["message"] == "4 changes: 4 failed."
+
+
+def test_a_receiver_is_told_one_thing_after_another_by_ticks_that_run_at_once(insignia: Insignia) -> None:
+    insignia.execute(
+        "INSERT INTO notifications (id, url, kind, happened_at, data, attempts)"
+        " SELECT gen_random_uuid(), '', 'task.failed', clock_timestamp(), '{}', (n = 1)::int"
+        " FROM generate_series(1, :number) n",
+        number=MOST_LOOKED_AT + 1,
+    )
+    with insignia.engine.connect() as one, insignia.engine.connect() as other:
+        assert len(claim_notifications(one, 9, lease_seconds=9, is_for_everybody=True) or ()) == 1
+        assert claim_notifications(other, 9, lease_seconds=9, is_for_everybody=True) is None
+        one.commit()
+        assert claim_notifications(other, 9, lease_seconds=9, is_for_everybody=True) == []
 
 
 def test_it_is_signed_by_standard_webhooks(insignia: Insignia, person: Person, webhook: Webhook) -> None:
