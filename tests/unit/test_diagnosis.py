@@ -56,6 +56,12 @@ def test_each_error_has_a_cause_of_its_own_and_an_advice(error: AttemptError) ->
     assert of(error=error.value, status=RunStatus.RETRYING) == found
 
 
+def test_https_to_a_port_without_it_is_one_of_the_causes() -> None:
+    found = of(error=AttemptError.TLS.value)
+    assert "plain HTTP" in found.cause
+    assert "http://" in str(found.advice)
+
+
 @pytest.mark.parametrize(
     ("http_status", "part"),
     [

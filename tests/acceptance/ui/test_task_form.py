@@ -1,5 +1,6 @@
 """The form of a task: from nothing to the first run, and what is wrong told where it is."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -53,6 +54,17 @@ def test_what_is_typed_is_checked_and_previewed(user: Watched) -> None:
     user.page.get_by_label("Payload, JSON").fill('{"a": 1,}')
     expect(user.page.locator("#error-payload")).to_contain_text("line 1, column")
     expect(user.page.get_by_label("Payload, JSON")).to_have_value('{"a": 1,}')
+
+
+def test_each_policy_says_what_it_does(user: Watched) -> None:
+    user.open("/ui/tasks/new")
+    for label, part in [
+        ("Retry after", "5xx only"),
+        ("A run while one is under way", "Skip leaves it out"),
+        ("Slots that were missed", "the latest only"),
+        ("Catch up, seconds", "Older slots"),
+    ]:
+        expect(user.page.get_by_label(label)).to_have_accessible_description(re.compile(part))
 
 
 def test_runs_in_another_year_are_told_with_it(user: Watched) -> None:
