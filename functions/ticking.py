@@ -38,7 +38,7 @@ from functions.webhook import call_of
 
 BATCH_ROWS = 256
 LOOK_PAST_SECONDS = 0.25
-"""How often a claim looks past all rows of a destination that had a place for some of them only."""
+"""How often a claim looks past all rows of a destination that had a place for some of them only, at least."""
 
 LEAST_ROWS = 16
 """What a claim looks at, beside two rows for each place that has become free, when slots wait for places."""
