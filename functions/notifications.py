@@ -142,6 +142,9 @@ class Notifier:
             self._deliveries = Deliveries(self._egress)
         was_frozen = monotonic() - began_at > FROZEN_SECONDS
         for notification in claimed:
+            if str(notification.id) in self._calls:  # its lease had ended while this process was frozen
+                self._calls[str(notification.id)] = notification
+                continue
             try:
                 call = call_of(notification, self._settings)
             except InvalidInput as error:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import re
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from functions.egress import Egress
 from functions.notifications import NotifySettings
 from tests.integration.conftest import Insignia
 from tests.integration.notified import KEY, OTHER_SECRET, SECRET, Person, Webhook, run
-from tests.receiver import Receiver
+from tests.receiver import Answer, Received, Receiver
 
 PAGE = Path(__file__).parents[2] / "docs/notifications.md"
 
@@ -109,6 +110,28 @@ def test_a_receiver_that_stays_silent_is_not_waited_for(
         insignia.tick(notify=NotifySettings(url=silent.url))
         told.set()
     assert person.outbox("outcome, error") == [(None, "there was no complete answer within 0.2 s")]
+
+
+def test_a_call_under_way_is_not_made_again_when_its_lease_has_ended(
+    insignia: Insignia, person: Person, webhook: Webhook
+) -> None:
+    """The second failure, a second later, has the tick look for what is due."""
+
+    def answer_after_the_next_claim(_: Received) -> Answer:
+        if len(told.requests) == 1:
+            person.let_waits_pass()
+            deadline = time.monotonic() + 10
+            while person.outbox("attempts")[0] != (2,) and time.monotonic() < deadline:
+                webhook.wait_for(3)
+        return 200, b""
+
+    webhook.status = 500
+    insignia.create_due(webhook.url, deactivate_after=0)
+    insignia.create_due(webhook.url, deactivate_after=0, max_retry=1)
+    with Receiver(answer_after_the_next_claim) as told:
+        insignia.tick(notify=NotifySettings(url=told.url))
+        assert len({one.headers["webhook-id"] for one in told.requests}) == len(told.requests) == 2
+    assert person.outbox("outcome, attempts") == [("sent", 2), ("sent", 1)]
 
 
 def test_the_guard_of_webhooks_holds_for_it(insignia: Insignia, person: Person, webhook: Webhook) -> None:
