@@ -79,7 +79,7 @@ class Listed(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """A condition that most rows meet; each of the others, for which there are indexes, meets one of `others`.
+    """A condition that most rows meet; each other row meets exactly one of `others`, for which there are indexes.
 
     So what meets it is counted by what does not: few rows are read in place of most.
     """
