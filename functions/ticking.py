@@ -109,6 +109,7 @@ class Tick:
         self._crowded: set[str] = set()
         self._spent = SpentRates()
         self._is_crowded = False
+        self._is_contended = False
         self._looks_again = False
         self._looks_past = True
         self._looks_past_at = self._began_at
@@ -164,7 +165,7 @@ class Tick:
         if self._is_crowded and not (self._looks_past or lookout.finished or monotonic() >= lookout.runs_at):
             lookout.put_off(monotonic())
             return
-        self._crowded, self._looks_again = set(), False
+        self._crowded, self._looks_again, self._is_contended = set(), False, False
         self._spent.forget_open(monotonic())
         if not self._looks_past and lookout.are_slots_waiting:
             free = min(free, LEAST_ROWS + 2 * lookout.finished)
@@ -176,10 +177,11 @@ class Tick:
                 taken += self._claim_past_crowds(self._claim_long_late_slots, free - taken)
             if are_more_runs:
                 taken += self._claim_past_crowds(partial(self._claim, claim_due_runs), free - taken)
-            self._is_crowded = bool(self._crowded) or self._has_full_destination()
-            if self._looks_past and self._is_crowded:
+            is_full = bool(self._crowded) or self._has_full_destination()
+            self._is_crowded = is_full and not self._is_contended
+            if self._looks_past and is_full:
                 self._looks_past_at = monotonic() + LOOK_PAST_SECONDS
-            elif taken < ended and self._is_crowded:
+            elif taken < ended and is_full:
                 # what has become free is not for those that were in the way
                 self._looks_past_at = min(self._looks_past_at, monotonic() + BATCH_SECONDS)
             if taken == free:
@@ -285,7 +287,8 @@ class Tick:
             claimed = claim(connection, room)
             self._tell(connection, claimed.changes)
         self._spent.learn(monotonic(), room.ledger.waits)
-        self._looks_again |= bool(room.contended)
+        self._is_contended |= bool(room.contended)
+        self._looks_again |= self._is_contended
         self._start(claimed, began_at)
         return claimed.taken
 

@@ -111,6 +111,7 @@ def fleet(
         "DATABASE_URL": fleet_database,
         "PYTHONPATH": str(ROOT),
         "DELIVERY_CONCURRENCY": str(concurrency),
+        "DESTINATION_CONCURRENCY": str((WORKERS + 2) * concurrency),
         "TICK_BUDGET_SECONDS": str(BUDGET_SECONDS),
         "DELIVER_SERVICE_ACCOUNT": ACCOUNT,
         "DELIVER_WORKERS": str(WORKERS),
