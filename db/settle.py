@@ -98,8 +98,14 @@ SETTLE = kept(
     FROM since_success
     GROUP BY task_id, task_revision, slot, now, is_active, consecutive_failures
 ), kept AS (
-    SELECT *, is_active AND slot IS NOT NULL AND (
-        is_gone OR failures > 0 AND coalesce(failures_before + failures >= deactivate_after, false)) AS deactivates
+    SELECT *, is_active AND (
+        is_gone OR failures > 0 AND coalesce(failures_before + failures >= deactivate_after, false)
+    ) AND (slot IS NOT NULL OR EXISTS (
+        SELECT FROM settled s WHERE s.task_id = folded.task_id AND s.status = 'retrying' AND s.source = 'schedule'
+    ) OR EXISTS (
+        SELECT FROM task_logs l WHERE l.task_id = folded.task_id AND l.source = 'schedule'
+            AND l.status IN ('running', 'retrying') AND l.id <> ALL (ARRAY(SELECT run_id FROM result))
+    )) AS deactivates
     FROM folded
 ), task_kept AS (
     UPDATE task_state s SET

@@ -2,14 +2,18 @@
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from db.engine import transaction
+from db.settle import settle
 from db.slot_claims import claim_slots
-from domain.run import RunStatus
-from domain.task import OverlapPolicy, Task
+from domain.attempt import answered
+from domain.run import ClaimedRun, RunStatus, decide
+from domain.task import OverlapPolicy, Task, TaskStatus
 from tests.integration.conftest import Insignia, assert_adds_up, room
 from tests.receiver import Receiver
 
@@ -129,3 +133,42 @@ def test_claims_at_once_never_start_two_runs_of_a_task(insignia: Insignia) -> No
     statuses = Counter(log.status for log in insignia.logs())
     assert statuses[RunStatus.RUNNING] == 40
     assert statuses.keys() == {RunStatus.RUNNING, RunStatus.SKIPPED}
+
+
+FAILURE = answered(500, duration_ms=1, success_statuses=[range(200, 300)])
+
+
+def begin_two_runs_of_which_one_is_the_last(insignia: Insignia) -> tuple[Task, ClaimedRun, ClaimedRun]:
+    task = create_with_run_under_way(
+        insignia, NOWHERE, overlap_policy=OverlapPolicy.ALLOW, max_retry=0, deactivate_after=1
+    )
+    (last,) = insignia.claim()
+    insignia.execute("UPDATE task_state SET next_run_at = NULL")
+    first = replace(last, **insignia.execute(FIRST_RUN, last=last.id).one()._asdict())
+    return task, first, last
+
+
+FIRST_RUN = "SELECT id::text AS id, lease_id::text AS lease_id FROM task_logs WHERE id <> :last"
+
+
+@pytest.mark.parametrize("are_together", [True, False])
+def test_a_task_with_its_last_run_still_under_way_is_deactivated_by_an_earlier_failure(
+    insignia: Insignia, are_together: bool
+) -> None:
+    task, first, last = begin_two_runs_of_which_one_is_the_last(insignia)
+    failed = decide(first, FAILURE, 0)
+    retried = decide(replace(last, max_retry=1), FAILURE, 0)
+    with transaction(insignia.engine) as connection:
+        settle(connection, [failed, retried] if are_together else [failed])
+    assert insignia.task(task.id).status is TaskStatus.INACTIVE
+    if not are_together:
+        with transaction(insignia.engine) as connection:
+            settle(connection, [retried])
+    assert insignia.log(UUID(last.id)).status is RunStatus.CANCELLED
+
+
+def test_failures_of_which_nothing_is_left_complete_their_task(insignia: Insignia) -> None:
+    task, first, last = begin_two_runs_of_which_one_is_the_last(insignia)
+    with transaction(insignia.engine) as connection:
+        settle(connection, [decide(first, FAILURE, 0), decide(last, FAILURE, 0)])
+    assert insignia.task(task.id).status is TaskStatus.COMPLETED
