@@ -148,6 +148,8 @@ def claim_slots(connection: Connection, room: Room) -> Claimed:
     is deactivated, alone, and its slot recorded as `cancelled`.
     """
     due = read_json(connection, LOCK_DUE_TASKS, room.parameters())
+    if not due:
+        return Claimed()
     open_places(connection, room, map(destination_of, due))
     fitting = room.fitting(due)
     claimed = begin_runs(connection, plan(fitting, read_definitions(connection, fitting)), room)
@@ -172,6 +174,8 @@ def claim_long_late_slots(connection: Connection, plans: Sequence[Plan], room: R
     planned = [{name: plan.task[name] for name in ("task_id", "slot", "revision")} for plan in plans]
     locked = set(read_json(connection, LOCK_PLANNED_TASKS, {"planned": json_rows(planned)}))
     plans = [plan for plan in plans if plan.task["task_id"] in locked]
+    if not plans:
+        return Claimed()
     open_places(connection, room, (plan.task["destination"] for plan in plans))
     claimed = begin_runs(connection, plans, room)
     room.ledger.record(connection)

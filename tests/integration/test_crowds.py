@@ -5,12 +5,14 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from db.claiming import Claimed, Room
+from db.engine import transaction
 from db.slot_claims import claim_slots
 from functions.ticking import LEAST_ROWS
 from tests.integration.conftest import Insignia
+from tests.integration.conftest import room as empty_room
 from tests.receiver import Answer, Received, Receiver
 
 HELD_SECONDS = 1.5
@@ -82,3 +84,17 @@ def test_no_more_tasks_of_a_destination_are_claimed_than_it_has_places() -> None
     )
     tasks = [{"destination": one, "id": number} for number, one in enumerate("aabcddd")]
     assert [task["id"] for task in room.fitting(tasks)] == [0, 4, 5]
+
+
+def test_a_claim_that_finds_nothing_asks_once(insignia: Insignia) -> None:
+    insignia.create("http://127.0.0.1:9/")
+    asked: list[str] = []
+
+    def note(_: Connection, __: object, statement: str, *___: object) -> None:
+        asked.append(statement)
+
+    with transaction(insignia.engine) as connection:
+        event.listen(insignia.engine, "before_cursor_execute", note)
+        assert claim_slots(connection, empty_room(9)).taken == 0
+        event.remove(insignia.engine, "before_cursor_execute", note)
+    assert len(asked) == 1
