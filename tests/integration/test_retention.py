@@ -299,7 +299,8 @@ def test_the_database_stays_as_large_as_it_is_while_months_pass(
     rows, size = zip(*sizes, strict=True)
     settled = 90 // 5 + 1
     assert len(set(rows[settled:])) == 1
-    assert max(size[settled:]) <= 1.1 * size[settled]
+    # indexes of random ids end up fuller or emptier; without removal it would be more than twice as much
+    assert max(size[settled:]) <= 1.25 * size[settled]
 
 
 def test_the_statement_walks_along_indexes_and_sorts_no_log(history: History) -> None:
