@@ -299,8 +299,10 @@ def test_the_database_stays_as_large_as_it_is_while_months_pass(
     rows, size = zip(*sizes, strict=True)
     settled = 90 // 5 + 1
     assert len(set(rows[settled:])) == 1
-    # indexes of random ids end up fuller or emptier; without removal it would be more than twice as much
-    assert max(size[settled:]) <= 1.25 * size[settled]
+    at_rest = (
+        settled + 30 // 5
+    )  # in the month between, the pages of what was removed first come into use again
+    assert max(size[at_rest:]) <= 1.05 * size[at_rest]
 
 
 def test_the_statement_walks_along_indexes_and_sorts_no_log(history: History) -> None:
