@@ -7,41 +7,31 @@ transaction is open during a call, and any number of ticks may run at once.
 import math
 import random
 import time
-from collections import Counter
 from collections.abc import Callable
-from functools import partial
 
-from db.backlog import Backlog, read_backlog, seconds_until_next, sweep
-from db.claiming import Claimed, Room
-from db.destination_limits import Ledger
+from db.backlog import Backlog, read_backlog, sweep
+from db.claiming import Claimed
 from db.engine import Connection, Engine, transaction
-from db.run_claims import claim_due_runs, release
+from db.run_claims import release
 from db.settle import Disposal, Settlement, settle
-from db.slot_claims import claim_long_late_slots, claim_slots, plan_long_late_slots
 from db.ticks import read_clock, record_tick
 from domain.attempt import Attempt, unsendable
 from domain.errors import InvalidInput, Unavailable
 from domain.run import ClaimedRun, Decision, decide
 from domain.summary import TickKind, TickSummary
 from functions import telemetry
+from functions.claiming import Claiming
 from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
 from functions.events import log_deactivations, log_delivery
+from functions.held import HeldRuns
 from functions.housekeeping import clean_up
-from functions.limits import LEAST_CALL_SECONDS, PAYLOAD_BYTES, SPARE_SECONDS, STOP_SECONDS, Limits
+from functions.limits import BATCH_ROWS, LEAST_CALL_SECONDS, SPARE_SECONDS, STOP_SECONDS, Limits
 from functions.lookout import BATCH_SECONDS, PAUSE_SECONDS, Lookout
 from functions.notifications import Notifier, NotifySettings, Tell, tell_nobody
-from functions.spent_rates import SpentRates
 from functions.tally import count_end
 from functions.transfer import monotonic
 from functions.webhook import call_of
-
-BATCH_ROWS = 256
-LOOK_PAST_SECONDS = 0.25
-"""How often a claim looks past all rows of a destination that had a place for some of them only, at least."""
-
-LEAST_ROWS = 16
-"""What a claim looks at, beside two rows for each place that has become free, when slots wait for places."""
 
 
 def run_tick(
@@ -102,18 +92,10 @@ class Tick:
         self._stops_at = math.inf
         self._lookout = Lookout(self._began_at, waits_for_rates=waits_for_rates)
         self._settles_at = math.inf
-        self._runs: dict[str, ClaimedRun] = {}
-        self._decisions: list[Decision] = []
-        self._unsent: list[ClaimedRun] = []
-        self._unanswered: list[ClaimedRun] = []
-        self._crowded: set[str] = set()
-        self._spent = SpentRates()
-        self._is_crowded = False
-        self._is_contended = False
-        self._looks_again = False
-        self._looks_past = True
-        self._looks_past_at = self._began_at
-        self._is_turn_of_retries = False
+        self._held = HeldRuns()
+        self._claiming = Claiming(
+            engine, limits, self._lookout, self._held, ends_at=self._ends_at, start=self._start, tell=tell
+        )
         self._is_settle_failing = False
         self._fault: Unavailable | None = None
         self._summary = TickSummary()
@@ -121,7 +103,7 @@ class Tick:
     def attempt(self, begin: Callable[[Connection], Claimed]) -> None:
         """Make one attempt of the run that `begin` claims, and record it; a retry is left to later ticks."""
         self._lookout.never()
-        self._claim(lambda connection, _: begin(connection), 1)
+        self._claiming.claim(lambda connection, _: begin(connection), 1)
         while self.has_runs():
             self.deliver()
             self.settle()
@@ -152,45 +134,17 @@ class Tick:
         """Whether a call is in flight, or a result unrecorded that there still is time to record."""
         if self._deliveries.in_flight:
             return True
-        is_recorded = not (self._decisions or self._unsent or self._unanswered)
-        return not is_recorded and monotonic() < self._ends_at
+        return self._held.unrecorded > 0 and monotonic() < self._ends_at
 
     def claim(self) -> None:
         """Take up retries and slots; while both wait, each gets half of the free places."""
-        lookout, free = self._lookout, min(self._free(), BATCH_ROWS)
-        is_batch = lookout.is_more_due and free >= min(self._limits.concurrency, BATCH_ROWS) // 2
-        if not free or not (is_batch or monotonic() >= lookout.claims_at) or not self._may_claim():
+        if not self._may_claim():
             return
-        self._looks_past = lookout.is_more_due or monotonic() >= self._looks_past_at
-        if self._is_crowded and not (self._looks_past or lookout.finished or monotonic() >= lookout.runs_at):
-            lookout.put_off(monotonic())
-            return
-        self._crowded, self._looks_again, self._is_contended = set(), False, False
-        self._spent.forget_open(monotonic())
-        if not self._looks_past and lookout.are_slots_waiting:
-            free = min(free, LEAST_ROWS + 2 * lookout.finished)
-        ended, lookout.finished = lookout.finished, 0
         try:
-            taken, are_more_runs = self._claim_runs(free)
-            taken += self._claim_past_crowds(partial(self._claim, claim_slots), free - taken)
-            if monotonic() >= lookout.long_late_at:
-                taken += self._claim_past_crowds(self._claim_long_late_slots, free - taken)
-            if are_more_runs:
-                taken += self._claim_past_crowds(partial(self._claim, claim_due_runs), free - taken)
-            is_full = bool(self._crowded) or self._has_full_destination()
-            self._is_crowded = is_full and not self._is_contended
-            if self._looks_past and is_full:
-                self._looks_past_at = monotonic() + LOOK_PAST_SECONDS
-            elif taken < ended and is_full:
-                # what has become free is not for those that were in the way
-                self._looks_past_at = min(self._looks_past_at, monotonic() + BATCH_SECONDS)
-            if taken == free:
-                lookout.found_as_many_as_fit(monotonic())
-            else:
-                self._look_ahead(gets_anywhere=taken > 0 or self._looks_again)
+            self._claiming.take(self._free())
         except Unavailable as error:
             self._fault = error
-            lookout.after_fault(monotonic())
+            self._lookout.after_fault(monotonic())
 
     def deliver(self) -> None:
         """Drive the calls until some have finished or there is something else to do; decide on each result."""
@@ -203,9 +157,9 @@ class Tick:
             time.sleep(pause)
         all_finished = self._deliveries.wait(pause)
         for finished in all_finished:
-            run = self._runs.pop(finished.call.id)
+            run = self._held.end(finished.call.id)
             if finished.attempt is None:
-                self._unsent.append(run)
+                self._held.unsent.append(run)
             else:
                 self._decide(run, finished.attempt)
         self._lookout.after_calls(monotonic(), len(all_finished))
@@ -215,9 +169,9 @@ class Tick:
     def settle(self) -> None:
         """Record the results: 256 at once, or those there are after 50 ms."""
         while monotonic() >= self._settles_at or (
-            len(self._decisions) >= BATCH_ROWS and not self._is_settle_failing
+            len(self._held.decisions) >= BATCH_ROWS and not self._is_settle_failing
         ):
-            batch = self._decisions[:BATCH_ROWS]
+            batch = self._held.decisions[:BATCH_ROWS]
             try:
                 with transaction(self._engine) as connection:
                     settlement = settle(connection, batch)
@@ -229,18 +183,18 @@ class Tick:
             self._is_settle_failing = False
             self._count(batch, settlement)
             deferred = [one for one in batch if settlement.disposals[one.run.id] is Disposal.DEFERRED]
-            self._decisions = self._decisions[BATCH_ROWS:] + deferred
-            self._settles_at = monotonic() + BATCH_SECONDS if self._decisions else math.inf
+            self._held.decisions = self._held.decisions[BATCH_ROWS:] + deferred
+            self._settles_at = monotonic() + BATCH_SECONDS if self._held.decisions else math.inf
             was_last_chance = any(one.run.is_last_chance for one in batch)
             self._lookout.after_settle(monotonic(), was_last_chance=was_last_chance)
             if deferred:
                 break
-        if self._unsent or self._unanswered:
+        if self._held.unsent or self._held.unanswered:
             self._give_back()
 
     def summarise(self, kind: TickKind) -> TickSummary:
         """The summary, recorded as a row of `ticks`; a tick cleans up in the time that is left."""
-        self._summary.unsettled = len(self._decisions) + len(self._unsent) + len(self._unanswered)
+        self._summary.unsettled = self._held.unrecorded
         if self._summary.unsettled and self._fault is None:
             self._fault = Unavailable("Results could not be recorded: their tasks stayed locked; try again.")
         with transaction(self._engine) as connection:
@@ -257,72 +211,11 @@ class Tick:
     def _free(self) -> int:
         return self._limits.concurrency - self._deliveries.in_flight
 
-    def _in_flight(self) -> Counter[str]:
-        return Counter(run.destination for run in self._runs.values())
-
-    def _has_full_destination(self) -> bool:
-        return max(self._in_flight().values(), default=0) >= self._limits.per_destination
-
     def _may_claim(self) -> bool:
         if self._is_stopping():
             self._stops_at = min(self._stops_at, monotonic() + STOP_SECONDS)
             return False
         return not self._is_settle_failing and monotonic() + LEAST_CALL_SECONDS <= self._ends_at
-
-    def _claim_past_crowds(self, claim: Callable[[int], int], calls: int) -> int:
-        """Claim again while rows were in the way whose destinations have no place, so that others have theirs."""
-        taken, known = 0, -1
-        while taken < calls and len(self._crowded) > known:
-            known = len(self._crowded)
-            taken += claim(calls - taken)
-            if not self._looks_past:
-                self._looks_again |= bool(self._crowded)
-                break
-        return taken
-
-    def _claim(self, claim: Callable[[Connection, Room], Claimed], calls: int) -> int:
-        """Claim at most so many calls and start them; how many rows the claim has dealt with."""
-        room, began_at = self._room(calls), monotonic()
-        with transaction(self._engine) as connection:
-            claimed = claim(connection, room)
-            self._tell(connection, claimed.changes)
-        self._spent.learn(monotonic(), room.ledger.waits)
-        self._is_contended |= bool(room.contended)
-        self._looks_again |= self._is_contended
-        self._start(claimed, began_at)
-        return claimed.taken
-
-    def _claim_runs(self, free: int) -> tuple[int, bool]:
-        """Take up runs that wait, in up to half of the free places: how many, and whether there may be more."""
-        if monotonic() < self._lookout.runs_at:
-            return 0, False
-        self._is_turn_of_retries = not self._is_turn_of_retries
-        share = (free + self._is_turn_of_retries) // 2
-        taken = self._claim_past_crowds(partial(self._claim, claim_due_runs), share)
-        if share:
-            self._lookout.after_runs(monotonic(), are_some=taken > 0 or self._looks_again)
-        return taken, taken == share
-
-    def _claim_long_late_slots(self, calls: int) -> int:
-        plans = plan_long_late_slots(self._engine, self._room(calls))
-        if not plans:
-            return 0
-        return self._claim(lambda connection, room: claim_long_late_slots(connection, plans, room), calls)
-
-    def _room(self, calls: int) -> Room:
-        decided = [decision.run for decision in self._decisions]
-        unsettled = [*self._runs.values(), *decided, *self._unsent]
-        return Room(
-            calls=calls,
-            per_destination=self._limits.per_destination,
-            in_flight=self._in_flight(),
-            payload_bytes=PAYLOAD_BYTES - sum(len(run.payload) for run in self._runs.values()),
-            max_timeout_seconds=int(self._ends_at - monotonic() - SPARE_SECONDS),
-            has_last_chance=not any(run.is_last_chance for run in unsettled),
-            held=[run.id for run in unsettled],
-            crowded=self._crowded,
-            ledger=Ledger(self._limits.rates, self._spent.closed(monotonic())),
-        )
 
     def _start(self, claimed: Claimed, began_at: float) -> None:
         summary = self._summary
@@ -333,7 +226,7 @@ class Tick:
         summary.started += len(claimed.runs) + claimed.deactivated
         log_deactivations(claimed.changes)
         if monotonic() - began_at > FROZEN_SECONDS:
-            self._unsent += claimed.runs
+            self._held.unsent += claimed.runs
             return
         for run in claimed.runs:
             try:
@@ -341,26 +234,16 @@ class Tick:
             except InvalidInput as error:
                 self._decide(run, unsendable(str(error)))
                 continue
-            self._runs[run.id] = run
+            self._held.begin(run)
             self._deliveries.start(call)
 
     def _decide(self, run: ClaimedRun, attempt: Attempt) -> None:
-        if not self._decisions:
+        if not self._held.decisions:
             self._settles_at = min(self._settles_at, monotonic() + BATCH_SECONDS)
         decision = decide(run, attempt, random.random())
         if decision.throttle_seconds:  # before the next claim, which must leave the destination alone
             self._settles_at = min(self._settles_at, monotonic())
-        self._decisions.append(decision)
-
-    def _look_ahead(self, *, gets_anywhere: bool) -> None:
-        """Find out when the next slot or retry is due."""
-        seconds_left = self._ends_at - monotonic() - SPARE_SECONDS
-        with transaction(self._engine) as connection:
-            slot_seconds, retry_seconds = seconds_until_next(connection, seconds_left)
-        opens_at = self._spent.opens_at()
-        self._lookout.found(
-            monotonic(), slot_seconds, retry_seconds, gets_anywhere=gets_anywhere, opens_at=opens_at
-        )
+        self._held.decisions.append(decision)
 
     def _expect_retry(self, decision: Decision) -> None:
         retry_at = monotonic() + (decision.delay_seconds or 0)
@@ -371,23 +254,20 @@ class Tick:
         """Release what was claimed before this process was frozen, or is left when it must end: it is due at once."""
         try:
             with transaction(self._engine) as connection:
-                release(connection, self._unsent, were_sent=False)
-                release(connection, self._unanswered, were_sent=True)
+                release(connection, self._held.unsent, were_sent=False)
+                release(connection, self._held.unanswered, were_sent=True)
         except Unavailable as error:
             self._fault = error
             return
-        self._summary.started -= len(self._unsent)
-        self._summary.retrying += len(self._unanswered)
-        self._unsent.clear()
-        self._unanswered.clear()
+        self._summary.started -= len(self._held.unsent)
+        self._summary.retrying += len(self._held.unanswered)
+        self._held.unsent.clear()
+        self._held.unanswered.clear()
         self._lookout.at_once(monotonic())
 
     def _abandon(self) -> None:
         """The process must end: what has no answer by now is given back, its attempt `unknown` if it was sent."""
-        unsent = self._deliveries.abandon()
-        for run in self._runs.values():
-            (self._unsent if run.id in unsent else self._unanswered).append(run)
-        self._runs.clear()
+        self._held.abandon(self._deliveries.abandon())
         self._stops_at = math.inf
 
     def _count(self, batch: list[Decision], settlement: Settlement) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import functions.claiming
 import functions.lookout
 import functions.ticking
 from db.engine import Connection, Engine, transaction
@@ -119,12 +120,13 @@ def performed(engine: Engine, mischief: Mischief | None) -> Iterator[Stage]:
 
 def wrap_ticks(patch: pytest.MonkeyPatch) -> None:
     """Let every tick of this process come by the points, and make short pauses."""
-    for module in (functions.ticking, functions.lookout):
-        patch.setattr(module, "PAUSE_SECONDS", 0.05)
-        patch.setattr(module, "BATCH_SECONDS", 0.01)
-    for name, point in WRAPPED.items():
-        patch.setattr(functions.ticking, name, wrapped(getattr(functions.ticking, name), point))
-    patch.setattr(functions.ticking, "transaction", wrapped_transaction)
+    for module in (functions.ticking, functions.claiming, functions.lookout):
+        for name, seconds in (("PAUSE_SECONDS", 0.05), ("BATCH_SECONDS", 0.01)):
+            patch.setattr(module, name, seconds, raising=False)
+    for module in (functions.ticking, functions.claiming):
+        for name in WRAPPED.keys() & vars(module).keys():
+            patch.setattr(module, name, wrapped(vars(module)[name], WRAPPED[name]))
+        patch.setattr(module, "transaction", wrapped_transaction)
     patch.setattr(Deliveries, "start", wrapped_start(Deliveries.start))
     patch.setattr(Deliveries, "wait", wrapped_wait(Deliveries.wait))
 

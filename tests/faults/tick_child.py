@@ -28,6 +28,7 @@ import db.manual_runs
 import db.run_claims
 import db.settle
 import db.slot_claims
+import functions.claiming
 import functions.delivery
 import functions.manual_runs
 import functions.ticking
@@ -125,9 +126,11 @@ class Child:
 
     def wrap(self, patch: pytest.MonkeyPatch) -> None:
         """Let the tick of this process come by the points."""
-        tick, deliveries = vars(functions.ticking), vars(Deliveries)
-        for name, points in WRITES.items():
-            patch.setattr(functions.ticking, name, self._writing(tick[name], *points))
+        deliveries = vars(Deliveries)
+        for module in (functions.ticking, functions.claiming):
+            for name in WRITES.keys() & vars(module).keys():
+                patch.setattr(module, name, self._writing(vars(module)[name], *WRITES[name]))
+            patch.setattr(module, "transaction", self._transaction(vars(module)["transaction"]))
         for module, name, point in (
             (db.slot_claims, "read_definitions", Point.CLAIM_LOCKED),
             (db.manual_runs, "read_definitions", Point.CLAIM_LOCKED),
@@ -136,7 +139,6 @@ class Child:
             (db.settle, "cancel_with_deactivation", Point.BEFORE_CANCELLING),
         ):
             patch.setattr(module, name, self._after(point, vars(module)[name]))
-        patch.setattr(functions.ticking, "transaction", self._transaction(tick["transaction"]))
         patch.setattr(self._engine.dialect, "do_commit", self._commit(self._engine.dialect.do_commit))
         patch.setattr(Tick, "deliver", self._deliver(Tick.deliver))
         patch.setattr(Deliveries, "start", self._start(deliveries["start"]))
@@ -145,7 +147,7 @@ class Child:
         patch.setattr(Transfer, "prepare", self._prepare(Transfer.prepare))
         patch.setattr(Transfer, "_read_header", self._read_header(vars(Transfer)["_read_header"]))
         monotonic = functions.transfer.monotonic
-        for module in (functions.transfer, functions.delivery, functions.ticking):
+        for module in (functions.transfer, functions.delivery, functions.ticking, functions.claiming):
             patch.setattr(module, "monotonic", lambda: monotonic() + self._away_seconds)
         if self._orders.clock_ahead_seconds:
             shift_clock(patch, self._orders.clock_ahead_seconds)
@@ -231,7 +233,7 @@ class Child:
 
     def _deliver(self, deliver: Function) -> Function:
         def wrapped(tick: Any) -> None:
-            if not (tick._deliveries.in_flight or tick._decisions or tick._unsent) and tick.goes_on():
+            if not (tick._deliveries.in_flight or tick._held.unrecorded) and tick.goes_on():
                 self._at(Point.IN_THE_WAIT)
             deliver(tick)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, event
 from db.claiming import Claimed, Room
 from db.engine import transaction
 from db.slot_claims import claim_slots
-from functions.ticking import LEAST_ROWS
+from functions.claiming import LEAST_ROWS
 from tests.integration.conftest import Insignia
 from tests.integration.conftest import room as empty_room
 from tests.receiver import Answer, Received, Receiver
@@ -33,7 +33,7 @@ def test_slots_of_a_full_destination_are_looked_at_four_times_a_second(
         looks.append(claimed.taken)
         return claimed
 
-    monkeypatch.setattr("functions.ticking.claim_slots", look)
+    monkeypatch.setattr("functions.claiming.claim_slots", look)
     with Receiver(hold) as receiver:
         for _ in range(4):
             insignia.create(receiver.url)
@@ -60,7 +60,7 @@ def test_a_fast_destination_behind_a_full_one_is_served_as_its_places_become_fre
 def test_a_destination_is_served_to_its_end_behind_a_long_queue_for_one_that_others_have_filled(
     insignia: Insignia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("functions.ticking.LOOK_PAST_SECONDS", 60)
+    monkeypatch.setattr("functions.claiming.LOOK_PAST_SECONDS", 60)
     with Receiver() as full, Receiver() as fast:
         for _ in range(LEAST_ROWS * 2):
             insignia.create(full.url, timeout_seconds=1)

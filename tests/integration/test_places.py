@@ -120,7 +120,7 @@ def test_concurrency_bounds_the_calls_to_all_destinations(insignia: Insignia) ->
 def test_payloads_in_flight_are_bounded_but_a_large_one_goes_alone(
     insignia: Insignia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("functions.ticking.PAYLOAD_BYTES", 1000)
+    monkeypatch.setattr("functions.claiming.PAYLOAD_BYTES", 1000)
     crowd = Crowd(2)
     with Receiver(crowd) as receiver:
         for _ in range(5):
@@ -168,8 +168,9 @@ class FrozenOnce:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 0.0
-        monkeypatch.setattr("functions.ticking.monotonic", lambda: monotonic() + self.seconds)
-        monkeypatch.setattr("functions.ticking.claim_slots", self.claim)
+        for module in ("ticking", "claiming"):
+            monkeypatch.setattr(f"functions.{module}.monotonic", lambda: monotonic() + self.seconds)
+        monkeypatch.setattr("functions.claiming.claim_slots", self.claim)
 
     def claim(self, connection: Connection, room: Room) -> Claimed:
         claimed = claim_slots(connection, room)
