@@ -7,6 +7,7 @@ noted while somebody is claiming for its destination.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 RESULT = """
 result AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:results AS json)) AS result(
-        position int, run_id uuid, lease_id uuid, task_id uuid, status text, delay_seconds float8,
+        run_id uuid, lease_id uuid, task_id uuid, status text, delay_seconds float8,
         throttle_seconds float8, destination text, counts bool, is_gone bool, deactivate_after int,
         message text, reason text, outcome text, http_status int, error text, attempt_message text,
         duration_ms int, response_excerpt text)
@@ -48,18 +49,18 @@ SETTLE = kept(
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), run AS MATERIALIZED (
-    SELECT result.*, task.status = 'active' AS is_active, task.status = 'active' OR l.source = 'manual' AS may_run,
-        task.revision AS task_revision, task.next_run_at AS slot, task.consecutive_failures, task.last_status,
-        clock.now
+    SELECT result.*, l.source, l.execution_time, l.revision = task.revision AS is_current,
+        task.status = 'active' AS is_active, task.revision AS task_revision, task.next_run_at AS slot,
+        task.consecutive_failures, task.last_status, clock.now,
+        CASE WHEN result.status = 'retrying' AND task.status <> 'active' AND l.source <> 'manual'
+            THEN 'cancelled' ELSE result.status END AS next_status
     FROM result JOIN task ON task.task_id = result.task_id, clock, LATERAL (
-        SELECT source FROM task_logs
+        SELECT source, execution_time, revision FROM task_logs
         WHERE id = result.run_id AND task_id = result.task_id AND status = 'running' AND lease_id = result.lease_id
         FOR UPDATE SKIP LOCKED
     ) l
 ), next AS (
-    SELECT *,
-        CASE WHEN status = 'retrying' AND NOT may_run THEN 'cancelled' ELSE status END AS next_status,
-        CASE WHEN status = 'retrying' AND may_run THEN now + make_interval(secs => delay_seconds) END AS retry_at
+    SELECT *, CASE WHEN next_status = 'retrying' THEN now + make_interval(secs => delay_seconds) END AS retry_at
     FROM run
 ), settled AS (
     UPDATE task_logs l SET
@@ -77,46 +78,32 @@ SETTLE = kept(
             'outcome', outcome, 'http_status', next.http_status, 'error', next.error,
             'message', attempt_message, 'duration_ms', next.duration_ms, 'retry_at', retry_at)))
     FROM next WHERE l.id = next.run_id
-    RETURNING l.id, l.task_id, l.source, l.status, l.execution_time, position, reason, deactivate_after, now, slot,
-        task_revision, is_active, consecutive_failures, last_status,
-        counts AND l.revision = task_revision AS counts, is_gone AND l.revision = task_revision AS is_gone
-), since_success AS (
-    SELECT *, position > coalesce(max(position) FILTER (WHERE status = 'success') OVER (PARTITION BY task_id), -1)
-        AS is_after_success,
-        lag(status, 1, last_status) OVER (PARTITION BY task_id ORDER BY position) AS status_before
-    FROM settled WHERE status IN ('success', 'failed') AND source = 'schedule'
-), folded AS (
-    SELECT task_id, task_revision AS revision, slot, now, is_active,
-        bool_or(is_gone) AS is_gone,
-        min(nullif(deactivate_after, 0)) AS deactivate_after,
-        count(*) FILTER (WHERE status = 'failed' AND counts AND is_after_success) AS failures,
-        CASE WHEN bool_or(status = 'success') THEN 0 ELSE consecutive_failures END AS failures_before,
-        (array_agg(status ORDER BY position DESC))[1] AS last_status,
-        (array_agg(execution_time ORDER BY position DESC))[1] AS last_run_at,
-        (array_agg(reason ORDER BY is_gone DESC, position DESC) FILTER (WHERE status = 'failed'))[1] AS reason,
-        (array_agg(id ORDER BY is_gone DESC, position DESC) FILTER (WHERE status = 'failed'))[1] AS failed_run_id
-    FROM since_success
-    GROUP BY task_id, task_revision, slot, now, is_active, consecutive_failures
-), kept AS (
-    SELECT *, is_active AND (
-        is_gone OR failures > 0 AND coalesce(failures_before + failures >= deactivate_after, false)
-    ) AND (slot IS NOT NULL OR EXISTS (
-        SELECT FROM settled s WHERE s.task_id = folded.task_id AND s.status = 'retrying' AND s.source = 'schedule'
-    ) OR EXISTS (
-        SELECT FROM task_logs l WHERE l.task_id = folded.task_id AND l.source = 'schedule'
-            AND l.status IN ('running', 'retrying') AND l.id <> ALL (ARRAY(SELECT run_id FROM result))
-    )) AS deactivates
-    FROM folded
+    RETURNING l.id, l.status
+), counted AS (
+    SELECT *, counts AND is_current AND next_status = 'failed' AS is_failure FROM run
+    WHERE next_status IN ('success', 'failed') AND source = 'schedule'
+), ended AS MATERIALIZED (
+    SELECT run_id, task_id, task_revision AS revision, slot, now, next_status AS status, execution_time, reason,
+        CASE WHEN next_status = 'success' THEN 0 ELSE consecutive_failures + is_failure::int END AS failures,
+        (next_status = 'failed') <> (last_status IS NOT DISTINCT FROM 'failed') AS turns,
+        is_active AND (
+            is_gone AND is_current
+            OR is_failure AND deactivate_after > 0 AND consecutive_failures + 1 >= deactivate_after
+        ) AND (slot IS NOT NULL OR EXISTS (
+            SELECT FROM task_logs l WHERE l.task_id = counted.task_id AND l.source = 'schedule'
+                AND l.status IN ('running', 'retrying') AND l.id <> run_id
+        )) AS deactivates
+    FROM counted
 ), task_kept AS (
     UPDATE task_state s SET
-        consecutive_failures = failures_before + failures,
-        last_status = kept.last_status,
-        last_run_at = kept.last_run_at,
+        consecutive_failures = failures,
+        last_status = ended.status,
+        last_run_at = execution_time,
         status = CASE WHEN deactivates THEN 'inactive' ELSE s.status END,
         next_run_at = CASE WHEN deactivates THEN NULL ELSE s.next_run_at END,
         deactivated_at = CASE WHEN deactivates THEN now ELSE s.deactivated_at END,
         deactivated_reason = CASE WHEN deactivates THEN reason ELSE s.deactivated_reason END
-    FROM kept WHERE s.task_id = kept.task_id
+    FROM ended WHERE s.task_id = ended.task_id
 ), throttled AS (
     INSERT INTO throttled_destinations (destination, available_at)
     SELECT destination, clock.now + make_interval(secs => max(throttle_seconds))
@@ -140,10 +127,10 @@ SELECT json_build_object(
     'settled', (SELECT coalesce(json_object_agg(id, status), '{}') FROM settled),
     'changed', (SELECT coalesce(json_agg(json_build_object(
         'task_id', task_id, 'slot', slot, 'revision', revision, 'now', now, 'deactivates', deactivates,
-        'run_id', failed_run_id)), '[]')
-     FROM kept WHERE deactivates OR slot IS NULL),
-    'turned', (SELECT coalesce(json_agg(json_build_object('run_id', id, 'status', status, 'now', now)), '[]')
-     FROM since_success WHERE (status = 'failed') <> (status_before IS NOT DISTINCT FROM 'failed'))
+        'run_id', run_id)), '[]')
+     FROM ended WHERE deactivates OR slot IS NULL),
+    'turned', (SELECT coalesce(json_agg(json_build_object('run_id', run_id, 'status', status, 'now', now)), '[]')
+     FROM ended WHERE turns)
 )::text
 """
 )
@@ -222,39 +209,58 @@ class Settlement:
     `changes` are what may have to be told of the tasks: streaks of failures that began or ended, deactivations.
     """
 
-    disposals: dict[str, Disposal]
+    disposals: dict[str, Disposal] = field(default_factory=dict)
     deactivated: int = 0
     cancelled: int = 0
     changes: list[Change] = field(default_factory=list)
+
+    def add(self, other: "Settlement") -> None:
+        self.disposals |= other.disposals
+        self.deactivated += other.deactivated
+        self.cancelled += other.cancelled
+        self.changes += other.changes
 
 
 def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
     """Record finished attempts, in their order, and deactivate the tasks that keep failing.
 
-    One decision per run. Two failures of one task in a batch count twice, and a success between them starts
-    the count again. A failure counts only if the task still has the revision under which the slot was claimed.
-    A batch that the database refuses for its data is repeated row by row: a bad row ends alone, as our error.
+    One decision per run. Results of one task count one after the other: two failures count twice, and a success
+    between them starts the count again. A failure counts only if the task still has the revision under which the
+    slot was claimed. A batch that the database refuses for its data is repeated row by row: a bad row ends alone,
+    as our error.
     """
+    settlement = Settlement()
     try:
         with connection.begin_nested():
-            return settle_batch(connection, decisions)
+            for batch in each_task_once(decisions):
+                settlement.add(settle_batch(connection, batch))
+            return settlement
     except DBAPIError as error:
         if unavailable_reason(error) is not None:
             raise
         if len(decisions) == 1:
             return end_unrecordable(connection, decisions[0], error)
-    settlement = Settlement(disposals={})
+    settlement = Settlement()
     for decision in decisions:
-        one = settle(connection, [decision])
-        settlement.disposals |= one.disposals
-        settlement.deactivated += one.deactivated
-        settlement.cancelled += one.cancelled
-        settlement.changes += one.changes
+        settlement.add(settle(connection, [decision]))
     return settlement
 
 
+def each_task_once(decisions: Sequence[Decision]) -> list[list[Decision]]:
+    """Batches, nearly always one: the further results of a task come later, so that they see the earlier ones."""
+    batches: list[list[Decision]] = []
+    earlier: Counter[str] = Counter()
+    for decision in decisions:
+        number = earlier[decision.run.task_id]
+        if number == len(batches):
+            batches.append([])
+        batches[number].append(decision)
+        earlier[decision.run.task_id] += 1
+    return batches
+
+
 def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
-    rows = [result_row(position, decision) for position, decision in enumerate(decisions)]
+    rows = [result_row(decision) for decision in decisions]
     done = read_json(connection, SETTLE, {"results": json_rows(rows), "locks": LOCKS})
     settled, changed, turned = done["settled"], done["changed"], done["turned"]
     settlement = Settlement(disposals={run_id: Disposal(status) for run_id, status in settled.items()})
@@ -327,10 +333,9 @@ def end_unrecordable(connection: Connection, decision: Decision, error: DBAPIErr
     return Settlement(disposals={run.id: Disposal.FAILED}, changes=changes)
 
 
-def result_row(position: int, decision: Decision) -> dict[str, object]:
+def result_row(decision: Decision) -> dict[str, object]:
     run, attempt = decision.run, decision.attempt
     return {
-        "position": position,
         "run_id": run.id,
         "lease_id": run.lease_id,
         "task_id": run.task_id,

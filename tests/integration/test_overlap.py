@@ -11,7 +11,7 @@ import pytest
 from db.engine import transaction
 from db.settle import settle
 from db.slot_claims import claim_slots
-from domain.attempt import answered
+from domain.attempt import Attempt, answered
 from domain.run import ClaimedRun, RunStatus, decide
 from domain.task import OverlapPolicy, Task, TaskStatus
 from tests.integration.conftest import Insignia, assert_adds_up, room
@@ -138,9 +138,11 @@ def test_claims_at_once_never_start_two_runs_of_a_task(insignia: Insignia) -> No
 FAILURE = answered(500, duration_ms=1, success_statuses=[range(200, 300)])
 
 
-def begin_two_runs_of_which_one_is_the_last(insignia: Insignia) -> tuple[Task, ClaimedRun, ClaimedRun]:
+def begin_two_runs_of_which_one_is_the_last(
+    insignia: Insignia, deactivate_after: int = 1
+) -> tuple[Task, ClaimedRun, ClaimedRun]:
     task = create_with_run_under_way(
-        insignia, NOWHERE, overlap_policy=OverlapPolicy.ALLOW, max_retry=0, deactivate_after=1
+        insignia, NOWHERE, overlap_policy=OverlapPolicy.ALLOW, max_retry=0, deactivate_after=deactivate_after
     )
     (last,) = insignia.claim()
     insignia.execute("UPDATE task_state SET next_run_at = NULL")
@@ -168,7 +170,35 @@ def test_a_task_with_its_last_run_still_under_way_is_deactivated_by_an_earlier_f
 
 
 def test_failures_of_which_nothing_is_left_complete_their_task(insignia: Insignia) -> None:
-    task, first, last = begin_two_runs_of_which_one_is_the_last(insignia)
+    task, first, last = begin_two_runs_of_which_one_is_the_last(insignia, deactivate_after=2)
     with transaction(insignia.engine) as connection:
         settle(connection, [decide(first, FAILURE, 0), decide(last, FAILURE, 0)])
     assert insignia.task(task.id).status is TaskStatus.COMPLETED
+
+
+SUCCESS = answered(200, duration_ms=1, success_statuses=[range(200, 300)])
+
+
+@pytest.mark.parametrize("are_together", [True, False])
+@pytest.mark.parametrize(
+    ("answers", "status", "failures"),
+    [
+        ((FAILURE, SUCCESS), TaskStatus.INACTIVE, 0),
+        ((SUCCESS, FAILURE), TaskStatus.COMPLETED, 1),
+        ((FAILURE, FAILURE), TaskStatus.INACTIVE, 2),
+    ],
+)
+def test_results_of_one_task_count_alike_together_and_one_after_the_other(
+    insignia: Insignia,
+    answers: tuple[Attempt, Attempt],
+    status: TaskStatus,
+    failures: int,
+    are_together: bool,
+) -> None:
+    task, *runs = begin_two_runs_of_which_one_is_the_last(insignia)
+    decisions = [decide(run, answer, 0) for run, answer in zip(runs, answers, strict=True)]
+    for batch in [decisions] if are_together else [[decision] for decision in decisions]:
+        with transaction(insignia.engine) as connection:
+            settle(connection, batch)
+    state = insignia.task(task.id)
+    assert (state.status, state.consecutive_failures) == (status, failures)
