@@ -16,6 +16,7 @@ from domain.run import Decision, trace_id
 from domain.summary import TickKind, TickSummary
 from domain.webhook_url import redacted
 from functions import telemetry
+from functions.logs import log_together
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -31,39 +32,39 @@ def log_summary(summary: TickSummary, kind: TickKind) -> None:
         "%s: %s",
         kind,
         ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "nothing was due",
-        extra=event | asdict(summary),
+        extra={"fields": event | asdict(summary)},
     )
 
 
-def log_delivery(decision: Decision, disposal: Disposal) -> None:
+def log_deliveries(settled: Iterable[tuple[Decision, Disposal]]) -> None:
     """One line per attempt, named by what became of its run; the webhook's URL only as scheme, host and hash."""
-    telemetry.record_attempt(decision)
-    level = logging.INFO if disposal is Disposal.SUCCESS else logging.WARNING
-    if not log.isEnabledFor(level):
-        return
+    records = []
+    for decision, disposal in settled:
+        telemetry.record_attempt(decision)
+        level = logging.INFO if disposal is Disposal.SUCCESS else logging.WARNING
+        if log.isEnabledFor(level):
+            records.append(record_of_delivery(level, decision, disposal))
+    log_together(log, records)
+
+
+def record_of_delivery(level: int, decision: Decision, disposal: Disposal) -> logging.LogRecord:
     run, attempt = decision.run, decision.attempt
-    log.log(
-        level,
-        "%s: %s → %s: %s",
-        disposal,
-        run.task_name,
-        redacted(run.webhook_url),
-        decision.message,
-        extra={
-            "event": event_of(disposal),
-            "task_id": run.task_id,
-            "run_id": run.id,
-            "trace_id": run.trace_id,
-            "attempt": run.number,
-            "status": disposal,
-            "outcome": decision.outcome,
-            "destination": run.destination,
-            "http_status": attempt.http_status,
-            "error": attempt.error,
-            "duration_ms": attempt.duration_ms,
-            "lateness_ms": round((run.started_at - run.scheduled_for) / MILLISECOND),
-        },
-    )
+    fields = {
+        "event": event_of(disposal),
+        "task_id": run.task_id,
+        "run_id": run.id,
+        "trace_id": run.trace_id,
+        "attempt": run.number,
+        "status": disposal,
+        "outcome": decision.outcome,
+        "destination": run.destination,
+        "http_status": attempt.http_status,
+        "error": attempt.error,
+        "duration_ms": attempt.duration_ms,
+        "lateness_ms": round((run.started_at - run.scheduled_for) / MILLISECOND),
+    }
+    said = (disposal, run.task_name, redacted(run.webhook_url), decision.message)
+    return log.makeRecord(log.name, level, "", 0, "%s: %s → %s: %s", said, None, extra={"fields": fields})
 
 
 def event_of(disposal: Disposal) -> str:
@@ -84,10 +85,12 @@ def log_deactivations(changes: Iterable[Change]) -> None:
                 "deactivated: %s will not be called again until its status is set to active",
                 change.data["task_name"],
                 extra={
-                    "event": "task.deactivated",
-                    "task_id": change.data["task_id"],
-                    "run_id": change.data["run_id"],
-                    "trace_id": trace_id(change.data["run_id"]),
+                    "fields": {
+                        "event": "task.deactivated",
+                        "task_id": change.data["task_id"],
+                        "run_id": change.data["run_id"],
+                        "trace_id": trace_id(change.data["run_id"]),
+                    }
                 },
             )
 
@@ -96,7 +99,7 @@ def log_failed_tick(error: Unavailable, kind: TickKind) -> None:
     """A tick or a worker that answered 503: the next tick goes on."""
     telemetry.record_failure(kind)
     event = {"event": "tick.failed"} if kind is TickKind.TICK else {"event": "worker.failed"}
-    log.error("%s: %s", kind, error, extra=event)
+    log.error("%s: %s", kind, error, extra={"fields": event})
 
 
 def log_lost_heartbeat(url: str, reason: str) -> None:
@@ -105,7 +108,7 @@ def log_lost_heartbeat(url: str, reason: str) -> None:
         "heartbeat: %s was not told: %s",
         redacted(url),
         reason,
-        extra={"event": "heartbeat.lost", "error": reason},
+        extra={"fields": {"event": "heartbeat.lost", "error": reason}},
     )
 
 
@@ -124,11 +127,13 @@ def log_notification(told: Told, url: str) -> None:
         redacted(url),
         told.error or told.outcome or "not sent",
         extra={
-            "event": name,
-            "notification_id": str(notification.id),
-            "kind": notification.kind,
-            "attempt": notification.number,
-            "error": told.error,
+            "fields": {
+                "event": name,
+                "notification_id": str(notification.id),
+                "kind": notification.kind,
+                "attempt": notification.number,
+                "error": told.error,
+            }
         },
     )
 
@@ -136,11 +141,12 @@ def log_notification(told: Told, url: str) -> None:
 def log_wake_up(workers: int, *, failure: str | None) -> None:
     """A tick has asked Pub/Sub for workers; without them it delivers by itself, and the next one goes on."""
     if failure is None:
-        log.info("workers: %d woken", workers, extra={"event": "workers.woken", "workers": workers})
+        fields = {"event": "workers.woken", "workers": workers}
+        log.info("workers: %d woken", workers, extra={"fields": fields})
     else:
         log.warning(
             "workers: %d were not woken, Pub/Sub did not take the messages: %s",
             workers,
             failure,
-            extra={"event": "workers.not_woken", "workers": workers, "error": failure},
+            extra={"fields": {"event": "workers.not_woken", "workers": workers, "error": failure}},
         )

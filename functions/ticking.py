@@ -23,7 +23,7 @@ from functions import telemetry
 from functions.claiming import Claiming
 from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
-from functions.events import log_deactivations, log_delivery
+from functions.events import log_deactivations, log_deliveries
 from functions.held import HeldRuns
 from functions.housekeeping import clean_up
 from functions.limits import BATCH_ROWS, LEAST_CALL_SECONDS, SPARE_SECONDS, STOP_SECONDS, Limits
@@ -275,12 +275,11 @@ class Tick:
         summary.deactivated += settlement.deactivated
         summary.started += settlement.cancelled
         summary.cancelled += settlement.cancelled
-        for decision in batch:
-            disposal = settlement.disposals[decision.run.id]
-            if disposal is Disposal.DEFERRED:
-                continue
+        disposed = [(decision, settlement.disposals[decision.run.id]) for decision in batch]
+        settled = [one for one in disposed if one[1] is not Disposal.DEFERRED]
+        for decision, disposal in settled:
             count_end(summary, decision, disposal)
             if disposal is Disposal.RETRYING:
                 self._expect_retry(decision)
-            log_delivery(decision, disposal)
+        log_deliveries(settled)
         log_deactivations(settlement.changes)

@@ -85,8 +85,8 @@ def entries() -> list[dict[str, Any]]:
     )
     attempt = Attempt(duration_ms=3, http_status=200, error=None, message="it answered", response_excerpt="")
     decision: Decision = decide(run, attempt, 0)
-    for disposal in (Disposal.SUCCESS, Disposal.FAILED, Disposal.RETRYING, Disposal.LATE):
-        events.log_delivery(decision, disposal)
+    disposals = (Disposal.SUCCESS, Disposal.FAILED, Disposal.RETRYING, Disposal.LATE)
+    events.log_deliveries((decision, disposal) for disposal in disposals)
     events.log_deactivations([change_of_run(decision, ChangeKind.DEACTIVATED, now)])
     for kind in TickKind:
         events.log_summary(TickSummary(due=1), kind)

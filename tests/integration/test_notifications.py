@@ -177,7 +177,8 @@ def test_a_task_whose_schedule_cannot_be_computed_is_told_to_be_off(
     (request,) = person.requests
     assert request.json["type"] == "task.deactivated"
     assert request.json["data"]["message"] == log.message == insignia.task(task.id).deactivated_reason
-    (told,) = [one.__dict__ for one in caplog.records if one.__dict__.get("event") == "task.deactivated"]
+    fields = [vars(record).get("fields", {}) for record in caplog.records]
+    (told,) = [one for one in fields if one.get("event") == "task.deactivated"]
     assert (told["task_id"], told["run_id"]) == (str(task.id), str(log.id))
 
 

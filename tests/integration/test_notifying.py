@@ -82,7 +82,7 @@ def test_a_receiver_that_is_gone_or_fails_for_a_day_is_not_told_any_more(
     person.status = status
     person.tick()
     assert person.outbox("attempts, outcome") == [(2, "dropped")]
-    assert caplog.records[-1].__dict__["event"] == "notification.dropped"
+    assert vars(caplog.records[-1])["fields"]["event"] == "notification.dropped"
     assert person.url not in caplog.text
 
 

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +33,8 @@ def logging_as_before() -> Iterator[None]:
 def test_the_cloud_gets_one_json_object_per_event(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(load(CLOUD))
     token = request_id.set("r-1")
-    logging.getLogger("insignia").warning("Ünicode\nand %s", "more", extra={"task_id": "t-1", "attempt": 2})
+    fields = {"task_id": "t-1", "attempt": 2}
+    logging.getLogger("insignia").warning("Ünicode\nand %s", "more", extra={"fields": fields})
     request_id.reset(token)
     (line,) = capsys.readouterr().out.splitlines()
     entry = json.loads(line)
@@ -85,6 +88,42 @@ def test_a_laptop_gets_readable_lines_on_stdout_and_in_a_file(
     lines = capsys.readouterr().out.splitlines()
     assert [line[9:] for line in lines] == ["Delivered.", "WARNING Not delivered."]
     assert (tmp_path / "logs" / "app.log").read_text().splitlines() == lines
+
+
+def test_lines_that_come_together_share_writes_of_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe2(os.O_DIRECT)  # what is written at once is read at once
+    with os.fdopen(reader, "rb", buffering=0) as pipe, os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        logs.configure(load(CLOUD))
+        logger = logging.getLogger("insignia")
+        records = [
+            logger.makeRecord("", logging.INFO, "", 0, f"→ {n}" + n * "ü", (), None) for n in range(99)
+        ]
+        logs.log_together(logger, records)
+        logger.info("The end.")
+        pieces = [pipe.read(2 * logs.PIPE_BYTES)]
+        while b"The end." not in pieces[-1]:
+            pieces.append(pipe.read(2 * logs.PIPE_BYTES))
+    assert all(piece.endswith(b"\n") and len(piece) <= logs.PIPE_BYTES for piece in pieces)
+    assert len(pieces) < 10
+    messages = [json.loads(line)["message"] for line in b"".join(pieces).splitlines()]
+    assert messages == [*(record.getMessage() for record in records), "The end."]
+    assert b"The end." not in pieces[-2]
+
+
+def test_a_line_that_others_follow_is_written_by_any_that_none_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe2(os.O_DIRECT)
+    with os.fdopen(reader, "rb", buffering=0) as pipe, os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        logs.configure(load(CLOUD))
+        logger = logging.getLogger("insignia")
+        for message, extra in (("first", {"is_followed": True}), ("second", None), ("third", None)):
+            logger.info(message, extra=extra)
+        both, third = pipe.read(logs.PIPE_BYTES), pipe.read(logs.PIPE_BYTES)
+    assert [json.loads(line)["message"] for line in both.splitlines()] == ["first", "second"]
+    assert json.loads(third)["message"] == "third"
 
 
 def test_log_level_applies_and_sqlalchemy_stays_quiet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,8 +91,8 @@ def test_each_worker_is_woken_by_a_message_of_its_own(
         publish(TOPIC, 3, url=base(receiver))
     (request,) = receiver.requests
     assert len(request.json["messages"]) == 3
-    assert [(record.message, vars(record)["event"]) for record in caplog.records] == [
-        ("workers: 3 woken", "workers.woken")
+    assert [(record.message, vars(record)["fields"]) for record in caplog.records] == [
+        ("workers: 3 woken", {"event": "workers.woken", "workers": 3})
     ]
 
 
@@ -119,11 +119,8 @@ def test_a_publish_that_fails_is_a_line_in_the_log_and_no_more(
             google.status = 403
         publish(TOPIC, 2, url="http://127.0.0.1:9" if fault == "away" else base(receiver))
     (record,) = [record for record in caplog.records if record.name == "functions.events"]
-    assert (record.levelname, vars(record)["event"], vars(record)["error"]) == (
-        "WARNING",
-        "workers.not_woken",
-        reason,
-    )
+    assert record.levelname == "WARNING"
+    assert vars(record)["fields"] == {"event": "workers.not_woken", "workers": 2, "error": reason}
     assert "Bearer" not in caplog.text
     assert not [token for token in google.access_tokens if token in caplog.text]
 
