@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, text
 
@@ -20,7 +19,7 @@ from db.claiming import MAY_BE_CALLED, Claimed, Room, claimed_run, read_definiti
 from db.driver import kept
 from db.engine import transaction, uuid_array
 from db.json_rows import json_rows, read_json
-from db.new_ids import new_ids
+from db.new_ids import new_ids, new_run_ids
 from db.places import open_places
 from domain.errors import InvalidInput
 from domain.misfire import CatchUp, Stretch, catch_up
@@ -228,12 +227,13 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
     claims: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     begun: list[tuple[Plan, dict[str, Any]]] = []
-    ids = new_ids(2 * len(plans))
+    lease_ids = new_ids(len(plans))
+    run_ids = new_run_ids(2 * len(plans), datetime.fromisoformat(plans[0].task["now"]))
     notable: list[tuple[ChangeKind, Plan, dict[str, Any]]] = []
     for plan in plans:
         task, definition, slot = plan.task, plan.definition, plan.catch_up.run
         began_at = live.get(task["task_id"])
-        row = {"id": next(ids), "task_id": task["task_id"], "revision": task["revision"]}
+        row = {"id": next(run_ids), "task_id": task["task_id"], "revision": task["revision"]}
         if plan.fault:
             rows.append(row | {"status": "cancelled", "slot": task["slot"], "message": plan.fault})
             claimed.deactivated += 1
@@ -252,7 +252,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
             elif room.take(task["destination"], definition["webhook_url"], len(definition["payload"])):
                 row["status"] = "running"
                 row["slot"] = slot.isoformat()
-                row["lease_id"] = next(ids)
+                row["lease_id"] = next(lease_ids)
                 row["lease_seconds"] = task["timeout_seconds"] + LEASE_MARGIN_SECONDS
                 if room.ledger.held:
                     row["throttled_ms"] = room.ledger.throttled_ms(
@@ -263,7 +263,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
             else:
                 continue
         if missed := plan.catch_up.missed:
-            rows.append(missed_row(task, missed))
+            rows.append(missed_row(next(run_ids), task, missed))
             claimed.missed += missed.count
             notable.append((ChangeKind.MISSED, plan, rows[-1]))
         next_run_at = plan.catch_up.next_run_at
@@ -321,9 +321,9 @@ def moved_row(
     }
 
 
-def missed_row(task: Mapping[str, Any], missed: Stretch) -> dict[str, Any]:
+def missed_row(run_id: str, task: Mapping[str, Any], missed: Stretch) -> dict[str, Any]:
     return {
-        "id": str(uuid4()),
+        "id": run_id,
         "task_id": task["task_id"],
         "revision": task["revision"],
         "status": "missed",
