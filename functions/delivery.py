@@ -17,6 +17,7 @@ import pycurl
 from domain.attempt import AttemptError
 from functions.egress import Egress
 from functions.lookups import Lookups
+from functions.tls_sessions import TlsSessions
 from functions.transfer import Call, FinishedCall, Transfer, blocked, monotonic, unsent
 
 FROZEN_SECONDS = 5
@@ -56,6 +57,8 @@ class Deliveries:
         self._selector = selectors.DefaultSelector()
         self._watched: set[int] = set()
         self._timer_at: float | None = None
+        self._tls_sessions = TlsSessions()
+        self._begun: list[pycurl.Curl] = []
         self._transfers: dict[pycurl.Curl, Transfer] = {}
         self._deadlines: list[Deadline] = []
         self._sequence = count()
@@ -93,7 +96,7 @@ class Deliveries:
     def _begin(self, call: Call, began_at: float, addresses: Sequence[str]) -> None:
         transfer = self._spare.pop() if self._spare else Transfer(self._egress, self._was_frozen_since)
         try:
-            transfer.begin(call, began_at, addresses)
+            transfer.begin(call, began_at, addresses, self._tls_sessions.of(call.url))
         except (pycurl.error, UnicodeError, ValueError):
             self._spare.append(transfer)
             self._finished.append(
@@ -102,7 +105,13 @@ class Deliveries:
             return
         self._transfers[transfer.curl] = transfer
         self._watch_deadline(transfer)
-        self._multi.add_handle(transfer.curl)
+        self._begun.append(transfer.curl)
+
+    def _add_begun(self) -> None:
+        """Hand to libcurl what was started, once it has read what arrived: that frees connections for it."""
+        for curl in self._begun:
+            self._multi.add_handle(curl)
+        self._begun.clear()
 
     def _admit_waiting(self) -> None:
         unresolved = self._lookups.collect()
@@ -148,6 +157,7 @@ class Deliveries:
 
     def abandon(self) -> set[str]:
         """Drop the calls in flight, and return those that were not sent; whether the others arrived is not known."""
+        self._add_begun()
         unsent = {call.id for call in self._waiting}
         unsent |= {transfer.call.id for transfer in self._transfers.values() if not transfer.is_sent}
         for transfer in self._transfers.values():
@@ -160,6 +170,7 @@ class Deliveries:
         return unsent
 
     def close(self) -> None:
+        self._add_begun()
         for curl in self._transfers:
             self._multi.remove_handle(curl)
         for transfer in [*self._transfers.values(), *self._spare]:
@@ -167,6 +178,7 @@ class Deliveries:
         self._transfers.clear()
         self._spare.clear()
         self._multi.close()
+        self._tls_sessions.close()
         self._selector.close()
         self._lookups.close()
 
@@ -186,12 +198,13 @@ class Deliveries:
                 pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
             )
             self._multi.socket_action(key.fd, action)
+        self._admit_waiting()
+        self._add_begun()
         if self._timer_at is not None and self._timer_at <= monotonic():
             self._timer_at = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
         self._end_overdue()
-        self._admit_waiting()
         now = monotonic()
         if now - self._driven_at > FROZEN_SECONDS:
             self._thawed_at = now

@@ -88,13 +88,16 @@ class Transfer:
         self._dial = Dial(egress)
         self._was_frozen_since = was_frozen_since
         self.is_finished = True
+        self._shared: pycurl.CurlShare | None = None
         self.curl = new_handle()
         self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._dial.open)
         self.curl.setopt(pycurl.PREREQFUNCTION, self._may_be_sent)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._read_body)
         self.curl.setopt(pycurl.HEADERFUNCTION, self._read_header)
 
-    def begin(self, call: Call, started_at: float, addresses: Sequence[str]) -> None:
+    def begin(
+        self, call: Call, started_at: float, addresses: Sequence[str], tls_sessions: pycurl.CurlShare | None
+    ) -> None:
         """Get ready for a call; raises pycurl.error, UnicodeError or ValueError for what cannot be sent."""
         self.call = call
         self.started_at = started_at
@@ -103,11 +106,20 @@ class Transfer:
         self.is_sent = False
         self._dial.begin()
         self._addresses = addresses
+        self._share(tls_sessions)
         self._excerpt = bytearray()
         self._body_bytes = 0
         self._header_bytes = 0
         self._header_lines: list[bytes] = []
         self.prepare()
+
+    def _share(self, tls_sessions: pycurl.CurlShare | None) -> None:
+        if tls_sessions is None or tls_sessions is self._shared:
+            return
+        if self._shared is not None:
+            self.curl.setopt(pycurl.SHARE, None)
+        self.curl.setopt(pycurl.SHARE, tls_sessions)
+        self._shared = tls_sessions
 
     def prepare(self) -> None:
         """Tell libcurl what is to be sent, and where."""

@@ -22,7 +22,8 @@ def make_certificates(directory: Path, hosts: int) -> tuple[Path, Path]:
     root = certificate_of(authority, authority, authority_key.public_key(), sign).sign(
         authority_key, hashes.SHA256()
     )
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(one)) for one in addresses(hosts)])
+    all_addresses = ["127.0.0.1", *addresses(hosts)]
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(one)) for one in all_addresses])
     receiver = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Benchmark receiver")])
     leaf = certificate_of(receiver, authority, key.public_key(), names).sign(authority_key, hashes.SHA256())
     trusted, served = directory / "trusted.pem", directory / "served.pem"

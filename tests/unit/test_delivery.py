@@ -223,20 +223,6 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
     assert proxy.requests == []
 
 
-def test_hundreds_of_calls_are_in_flight_at_once_on_one_thread() -> None:
-    all_have_arrived = threading.Barrier(300)
-
-    def answer_when_all_have_arrived(_: Received) -> Answer:
-        all_have_arrived.wait(20)
-        return 200, b"ok"
-
-    with Receiver(answer_when_all_have_arrived) as receiver, Deliveries(LOOPBACK) as deliveries:
-        calls = [call(receiver.url, body=str(number).encode(), timeout=20) for number in range(300)]
-        results = finish_all(deliveries, calls)
-    assert all(result.succeeded for result in results.values())
-    assert sorted(int(request.body) for request in receiver.requests) == list(range(300))
-
-
 def test_a_large_body_arrives_whole() -> None:
     body = bytes(range(256)) * 1024
     with Receiver() as receiver:
