@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection
@@ -53,6 +54,10 @@ SELECT coalesce(json_object_agg(id, definition), '{}')::text FROM (
 """)
 
 
+method_named, retry_on_named = cache(Method), cache(RetryOn)
+"""An enumeration asks itself for a value by three calls in Python."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Room:
     """What a tick can start now: calls, calls to one destination, bytes of payload, and seconds for a call.
@@ -93,7 +98,7 @@ class Room:
         for task in tasks:
             destination = task["destination"]
             wanted[destination] += 1
-            calls = wanted[destination] + self.in_flight[destination] + self.elsewhere[destination]
+            calls = wanted[destination] + self._taken(destination)
             if destination in self.crowded:
                 continue
             if calls <= self.per_destination:
@@ -102,9 +107,12 @@ class Room:
                 self.ledger.left.add(destination)
         return found
 
+    def _taken(self, destination: str) -> int:
+        return self.in_flight.get(destination, 0) + self.elsewhere.get(destination, 0)
+
     def take(self, destination: str, webhook_url: str, payload_bytes: int) -> bool:
         """Whether one more call fits, and if so, count it. A single large payload always fits."""
-        if self.in_flight[destination] + self.elsewhere[destination] >= self.per_destination:
+        if self._taken(destination) >= self.per_destination:
             self.crowded.add(destination)
             if destination not in self.contended:
                 self.ledger.left.add(destination)
@@ -157,28 +165,34 @@ def timing_of(definition: Mapping[str, Any]) -> Timing:
     return Timing(schedule=definition["schedule"], timezone=definition["timezone"], **instants)
 
 
+def with_instants(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a statement answers of a run, with its instants as such."""
+    instants = {name: datetime.fromisoformat(run[name]) for name in ("scheduled_for", "started_at")}
+    return {**run, **instants}
+
+
 def claimed_run(run: Mapping[str, Any], task: Mapping[str, Any], definition: Mapping[str, Any]) -> ClaimedRun:
     """What a claim has written of a run, read of its task, and read of the task's definition."""
     return ClaimedRun(
         id=run["id"],
         lease_id=run["lease_id"],
         task_id=task["task_id"],
-        scheduled_for=datetime.fromisoformat(run["scheduled_for"]),
-        started_at=datetime.fromisoformat(run["started_at"]),
+        scheduled_for=run["scheduled_for"],
+        started_at=run["started_at"],
         number=run["number"],
         lost_leases=run["lost_leases"],
         throttles=run["throttles"],
         destination=task["destination"],
         task_name=definition["name"],
         webhook_url=definition["webhook_url"],
-        method=Method(definition["method"]),
+        method=method_named(definition["method"]),
         headers=definition["headers"],
         payload=definition["payload"],
         signing_secrets=tuple(definition["signing_secrets"]),
         timeout_seconds=task["timeout_seconds"],
         success_statuses=definition["success_statuses"],
         max_retry=definition["max_retry"],
-        retry_on=RetryOn(definition["retry_on"]),
+        retry_on=retry_on_named(definition["retry_on"]),
         deactivate_after=definition["deactivate_after"],
         notify_url=definition["notify_url"],
     )

@@ -13,11 +13,14 @@ from sqlalchemy import Connection, Executable
 
 
 def json_rows(rows: Sequence[Mapping[str, Any] | str]) -> str:
-    """Rows for json_to_recordset. What no UTF-8 can hold is left to the database, which refuses it row by row."""
+    """Rows for json_to_recordset, which may have instants.
+
+    What no UTF-8 can hold is left to the database, which refuses it row by row.
+    """
     try:
         return orjson.dumps(rows).decode()
     except orjson.JSONEncodeError:
-        return json.dumps(rows)
+        return json.dumps(rows, default=str)
 
 
 def read_json(connection: Connection, statement: Executable, values: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, func, select, text
 
-from db.claiming import Claimed, claimed_run, read_definitions
+from db.claiming import Claimed, claimed_run, read_definitions, with_instants
 from db.destination_limits import Ledger
 from db.engine import compact_json
 from db.places import lock_places
@@ -135,7 +135,7 @@ def begin(
     if run["lease_id"] is None:
         return Claimed()
     ledger.record(connection)
-    return Claimed(runs=[claimed_run(run, state, definition)], taken=1)
+    return Claimed(runs=[claimed_run(with_instants(run), state, definition)], taken=1)
 
 
 def spend_call(connection: Connection, ledger: Ledger, destination: str, webhook_url: str) -> float | None:

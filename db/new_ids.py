@@ -4,14 +4,15 @@ Their bits come by one call to the system, which takes longer than all the rest.
 """
 
 import os
+from binascii import hexlify
 from collections.abc import Iterator
 from datetime import datetime
+from struct import iter_unpack
 
 
 def new_ids(number: int) -> Iterator[str]:
     """Version 4: random."""
-    for digits in random_digits(number):
-        yield f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant(digits)}{digits[17:20]}-{digits[20:]}"
+    return written(random_octets(number, version=4))
 
 
 def new_run_ids(number: int, at: datetime) -> Iterator[str]:
@@ -19,16 +20,18 @@ def new_run_ids(number: int, at: datetime) -> Iterator[str]:
 
     Among a million logs, each random id is a page of the index that is read, and written to the WAL as a whole.
     """
-    time = f"{int(at.timestamp() * 1_000):012x}"
-    begin = f"{time[:8]}-{time[8:]}-7"
-    for digits in random_digits(number):
-        yield f"{begin}{digits[13:16]}-{variant(digits)}{digits[17:20]}-{digits[20:]}"
+    octets = random_octets(number, version=7)
+    for place, octet in enumerate(int(at.timestamp() * 1_000).to_bytes(6, "big")):
+        octets[place::16] = bytes([octet]) * number
+    return written(octets)
 
 
-def random_digits(number: int) -> Iterator[str]:
-    digits = os.urandom(16 * number).hex()
-    return (digits[start : start + 32] for start in range(0, len(digits), 32))
+def random_octets(number: int, *, version: int) -> bytearray:
+    octets = bytearray(os.urandom(16 * number))
+    octets[6::16] = bytes(version << 4 | octet & 0x0F for octet in octets[6::16])
+    octets[8::16] = bytes(0b10 << 6 | octet & 0x3F for octet in octets[8::16])
+    return octets
 
 
-def variant(digits: str) -> str:
-    return "89ab"[int(digits[16], 16) % 4]
+def written(octets: bytes | bytearray) -> Iterator[str]:
+    return (b"-".join(parts).decode() for parts in iter_unpack("8s4s4s4s12s", hexlify(octets)))

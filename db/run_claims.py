@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from db.claiming import MAY_BE_CALLED, MAY_RUN, Claimed, Room, claimed_run, read_definitions
+from db.claiming import MAY_BE_CALLED, MAY_RUN, Claimed, Room, claimed_run, read_definitions, with_instants
 from db.driver import kept
 from db.engine import uuid_array
 from db.json_rows import json_rows, read_json
@@ -119,7 +119,7 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     ]
     runs = read_json(connection, CONTINUE_RUNS, {"claims": json_rows(claims), "most_ms": MOST_MS})
     room.ledger.record(connection)
-    claimed = [claimed_run(run, tasks[run["id"]], definitions[run["task_id"]]) for run in runs]
+    claimed = [claimed_run(with_instants(run), tasks[run["id"]], definitions[run["task_id"]]) for run in runs]
     return Claimed(runs=claimed, taken=len(claimed))
 
 

@@ -9,9 +9,10 @@ noted while somebody is claiming for its destination.
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -202,6 +203,9 @@ class Disposal(StrEnum):
     DEFERRED = "deferred"
 
 
+disposal_named = cache(Disposal)
+
+
 @dataclass(slots=True, kw_only=True)
 class Settlement:
     """The disposal of each run; tasks deactivated; waiting runs and due slots cancelled with them.
@@ -246,8 +250,10 @@ def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
     return settlement
 
 
-def each_task_once(decisions: Sequence[Decision]) -> list[list[Decision]]:
+def each_task_once(decisions: Sequence[Decision]) -> Sequence[Sequence[Decision]]:
     """Batches, nearly always one: the further results of a task come later, so that they see the earlier ones."""
+    if len({decision.run.task_id for decision in decisions}) == len(decisions):
+        return [decisions]
     batches: list[list[Decision]] = []
     earlier: Counter[str] = Counter()
     for decision in decisions:
@@ -263,7 +269,7 @@ def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settl
     rows = [result_row(decision) for decision in decisions]
     done = read_json(connection, SETTLE, {"results": json_rows(rows), "locks": LOCKS})
     settled, changed, turned = done["settled"], done["changed"], done["turned"]
-    settlement = Settlement(disposals={run_id: Disposal(status) for run_id, status in settled.items()})
+    settlement = Settlement(disposals={run_id: disposal_named(status) for run_id, status in settled.items()})
     deactivated = [task for task in changed if task["deactivates"]]
     if deactivated:
         settlement.deactivated = len(deactivated)
@@ -328,7 +334,7 @@ def end_unrecordable(connection: Connection, decision: Decision, error: DBAPIErr
     ended = connection.execute(END_UNRECORDABLE, values).one_or_none()
     if ended is None:
         return Settlement(disposals={run.id: Disposal.LATE})
-    failed = replace(decision, status=RunStatus.FAILED, message=ended.message)
+    failed = decision._replace(status=RunStatus.FAILED, message=ended.message)
     changes = [change_of_run(failed, ChangeKind.FAILED, ended.finished_at)] if ended.begins_a_streak else []
     return Settlement(disposals={run.id: Disposal.FAILED}, changes=changes)
 
@@ -347,7 +353,7 @@ def result_row(decision: Decision) -> dict[str, object]:
         "is_gone": decision.is_gone,
         "deactivate_after": run.deactivate_after,
         "message": decision.message,
-        "reason": decision.deactivation_reason,
+        "reason": decision.deactivation_reason if decision.status is RunStatus.FAILED else None,
         "outcome": decision.outcome,
         "http_status": attempt.http_status,
         "error": attempt.error,

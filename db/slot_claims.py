@@ -7,10 +7,9 @@ the snapshot before the lock (docs/engine.md, Tick and Overlap).
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, text
 
@@ -129,8 +128,7 @@ SELECT coalesce(json_object_agg(id, execution_time), '{}')::text FROM begun
 """)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(NamedTuple):
     """What to do with the due slots of a task; `fault` says why its schedule cannot be computed."""
 
     task: Mapping[str, Any]
@@ -247,11 +245,11 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
             is_overlapping = definition["overlap_policy"] == OverlapPolicy.SKIP and began_at is not None
             if is_overlapping and datetime.fromisoformat(began_at) < slot:
                 message = f"Skipped: the run that began at {began_at} was still under way."
-                rows.append(row | {"status": "skipped", "slot": slot.isoformat(), "message": message})
+                rows.append(row | {"status": "skipped", "slot": slot, "message": message})
                 claimed.skipped += 1
             elif room.take(task["destination"], definition["webhook_url"], len(definition["payload"])):
                 row["status"] = "running"
-                row["slot"] = slot.isoformat()
+                row["slot"] = slot
                 row["lease_id"] = next(lease_ids)
                 row["lease_seconds"] = task["timeout_seconds"] + LEASE_MARGIN_SECONDS
                 if room.ledger.held:
@@ -266,14 +264,8 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
             rows.append(missed_row(next(run_ids), task, missed))
             claimed.missed += missed.count
             notable.append((ChangeKind.MISSED, plan, rows[-1]))
-        next_run_at = plan.catch_up.next_run_at
         claims.append(
-            moved_row(
-                task,
-                next_run_at.isoformat() if next_run_at else None,
-                is_catching_up=plan.catch_up.waits,
-                fault=plan.fault,
-            )
+            moved_row(task, plan.catch_up.next_run_at, is_catching_up=plan.catch_up.waits, fault=plan.fault)
         )
     claimed.taken = len(claims)
     started = read_json(connection, BEGIN_RUNS, {"claims": json_rows(claims), "rows": json_rows(rows)})
@@ -285,7 +277,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
                 "id": row["id"],
                 "lease_id": row["lease_id"],
                 "scheduled_for": row["slot"],
-                "started_at": started[row["id"]],
+                "started_at": datetime.fromisoformat(started[row["id"]]),
                 "number": 1,
                 "lost_leases": 0,
                 "throttles": 0,
@@ -311,7 +303,11 @@ def change_of(kind: ChangeKind, plan: Plan, row: Mapping[str, Any]) -> Change:
 
 
 def moved_row(
-    task: Mapping[str, Any], next_run_at: str | None, *, is_catching_up: bool, fault: str | None = None
+    task: Mapping[str, Any],
+    next_run_at: datetime | str | None,
+    *,
+    is_catching_up: bool,
+    fault: str | None = None,
 ) -> dict[str, Any]:
     return {
         "task_id": task["task_id"],

@@ -1,9 +1,9 @@
 """An attempt: one HTTP call of a run, and what came of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
+from typing import NamedTuple
 
 from domain.success_statuses import is_success
 
@@ -23,8 +23,7 @@ class AttemptError(StrEnum):
     PROTOCOL = "protocol"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(NamedTuple):
     """The facts of a finished call; `message` is a clause such as "the webhook answered HTTP 500".
 
     `retry_after_seconds` is what the receiver asked for, if it did.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.attempt import Attempt, AttemptError
@@ -58,8 +58,7 @@ def span_id(lease_id: str) -> str:
     return lease_id[:8] + lease_id[9:13] + lease_id[14:18]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimedRun:
+class ClaimedRun(NamedTuple):
     """A run that this process may attempt once, until its lease ends, and the definition it goes by.
 
     `number` counts attempts from 1; `lost_leases` of the earlier ones ended with their process, `throttles` were
@@ -107,8 +106,7 @@ class ClaimedRun:
         return self.lost_leases + 1 >= MAX_LOST_LEASES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """What becomes of a run after an attempt: the row that a settle writes.
 
     `counts` says whether a failed run counts towards deactivation, `is_gone` that it deactivates its task at

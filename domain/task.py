@@ -40,7 +40,7 @@ class Method(StrEnum):
 
     @property
     def has_body(self) -> bool:
-        return self not in (Method.GET, Method.DELETE)
+        return self is not Method.GET and self is not Method.DELETE
 
 
 class MisfirePolicy(StrEnum):

@@ -3,14 +3,15 @@
 import hashlib
 import ipaddress
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 from domain.errors import InvalidWebhookUrl
 
 MAX_LENGTH = 2048
 DEFAULT_PORTS = {"http": 80, "https": 443}
+NOT_HTTP = "The webhook URL must begin with http:// or https://."
 
 _PARTS = re.compile(
     r"(?P<scheme>[^:/?#]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?"
@@ -23,8 +24,7 @@ _SENT_AS_THEY_ARE = "!$%&'()*+,/:;=?@[]~"
 _IDNA_DEVIATIONS = "ßς\u200c\u200d"
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookUrl:
+class WebhookUrl(NamedTuple):
     """A URL that can be called: `url` is the exact ASCII text to be sent, without user info and fragment.
 
     `host` is in lower case, ASCII, without brackets and without a trailing dot; `port` is never 0.
@@ -46,25 +46,34 @@ def parse_webhook_url(text: str) -> WebhookUrl:
     """The URL as it will be called; raises InvalidWebhookUrl with a sentence that does not repeat it."""
     _check_characters(text)
     parts = _PARTS.fullmatch(text)
-    scheme = parts["scheme"].lower() if parts else ""
-    if parts is None or scheme not in DEFAULT_PORTS:
-        raise InvalidWebhookUrl("The webhook URL must begin with http:// or https://.")
-    if "@" in parts["authority"]:
+    if parts is None:
+        raise InvalidWebhookUrl(NOT_HTTP)
+    root = _root(parts["scheme"], parts["authority"])
+    path_and_query = quote((parts["path"] or "/") + (parts["query"] or ""), safe=_SENT_AS_THEY_ARE)
+    return WebhookUrl(root.scheme, root.host, root.port, root.url + path_and_query)
+
+
+@lru_cache(maxsize=2_048)
+def _root(scheme: str, authority: str) -> WebhookUrl:
+    """What the URLs of a host have in common; its `url` is what their paths are added to."""
+    scheme = scheme.lower()
+    if scheme not in DEFAULT_PORTS:
+        raise InvalidWebhookUrl(NOT_HTTP)
+    if "@" in authority:
         raise InvalidWebhookUrl(
             "The webhook URL contains a user name or password; remove what stands before the '@'."
         )
-    authority = _AUTHORITY.fullmatch(parts["authority"])
-    if authority is None:
+    parts = _AUTHORITY.fullmatch(authority)
+    if parts is None:
         raise InvalidWebhookUrl("The host of the webhook URL is not valid; use a name or an IP address.")
-    host = _host(authority["host"])
-    port = _port(authority["port"]) if authority["colon"] else DEFAULT_PORTS[scheme]
+    host = _host(parts["host"])
+    port = _port(parts["port"]) if parts["colon"] else DEFAULT_PORTS[scheme]
     shown_port = "" if port == DEFAULT_PORTS[scheme] else f":{port}"
-    path_and_query = quote((parts["path"] or "/") + (parts["query"] or ""), safe=_SENT_AS_THEY_ARE)
     return WebhookUrl(
         scheme=scheme,
         host=host.strip("[].") if host.startswith("[") else host.removesuffix("."),
         port=port,
-        url=f"{scheme}://{host}{shown_port}{path_and_query}",
+        url=f"{scheme}://{host}{shown_port}",
     )
 
 
@@ -75,7 +84,7 @@ def redacted(url: str) -> str:
         parsed = parse_webhook_url(url)
     except InvalidWebhookUrl:
         return f"(invalid URL {digest})"
-    return f"{parsed.url.split('/', 3)[0]}//{parsed.url.split('/', 3)[2]} ({digest})"
+    return f"{'/'.join(parsed.url.split('/', 3)[:3])} ({digest})"
 
 
 def _check_characters(text: str) -> None:
@@ -95,7 +104,6 @@ def _check_characters(text: str) -> None:
     raise InvalidWebhookUrl("The webhook URL contains a control character; remove it.")
 
 
-@lru_cache(maxsize=2_048)
 def _host(text: str) -> str:
     """The host in lower-case ASCII, as it stands in a URL: brackets and a trailing dot are kept."""
     if not text:

@@ -3,9 +3,9 @@
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 import certifi
 import pycurl
@@ -45,8 +45,7 @@ FAILURES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(NamedTuple):
     """One HTTP request: what is sent, for how long its answer is waited for, and which answer is a success."""
 
     id: str
@@ -60,8 +59,7 @@ class Call:
     """By the clock of the database, which goes on in this process by its monotonic clock."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinishedCall:
+class FinishedCall(NamedTuple):
     """`attempt` is None when nothing was sent: this process had been frozen, and the call may no longer be ours.
 
     `header_lines` are the beginning of the answer's headers, as they were received.

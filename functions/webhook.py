@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 
 from domain.run import ClaimedRun, span_id, trace_id
 from domain.signature import parse_signing_secret, signature_header
@@ -44,6 +45,11 @@ def call_of(run: ClaimedRun) -> Call:
     )
 
 
+@lru_cache(maxsize=1_024)  # many tasks have the same slot
+def written(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")
+
+
 def headers_of(
     of_user: Mapping[str, str],
     method: Method,
@@ -75,6 +81,6 @@ def headers_of(
         "webhook-id": run_id,
         "webhook-timestamp": str(int(started_at.timestamp())),
         "X-Insignia-Task-Id": task_id,
-        "X-Insignia-Scheduled-For": scheduled_for.isoformat().replace("+00:00", "Z"),
+        "X-Insignia-Scheduled-For": written(scheduled_for),
         "X-Insignia-Attempt": str(number),
     }

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -146,7 +145,7 @@ def begin_two_runs_of_which_one_is_the_last(
     )
     (last,) = insignia.claim()
     insignia.execute("UPDATE task_state SET next_run_at = NULL")
-    first = replace(last, **insignia.execute(FIRST_RUN, last=last.id).one()._asdict())
+    first = last._replace(**insignia.execute(FIRST_RUN, last=last.id).one()._asdict())
     return task, first, last
 
 
@@ -159,7 +158,7 @@ def test_a_task_with_its_last_run_still_under_way_is_deactivated_by_an_earlier_f
 ) -> None:
     task, first, last = begin_two_runs_of_which_one_is_the_last(insignia)
     failed = decide(first, FAILURE, 0)
-    retried = decide(replace(last, max_retry=1), FAILURE, 0)
+    retried = decide(last._replace(max_retry=1), FAILURE, 0)
     with transaction(insignia.engine) as connection:
         settle(connection, [failed, retried] if are_together else [failed])
     assert insignia.task(task.id).status is TaskStatus.INACTIVE

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -322,7 +321,7 @@ def test_a_result_that_cannot_be_written_ends_alone_as_our_error(
     insignia: Insignia, monkeypatch: pytest.MonkeyPatch, bad: Mapping[str, Any]
 ) -> None:
     def decide_badly(run: ClaimedRun, attempt: Attempt, jitter: float) -> Decision:
-        return decide(run, replace(attempt, **bad) if run.task_name == "Bad" else attempt, jitter)
+        return decide(run, attempt._replace(**bad) if run.task_name == "Bad" else attempt, jitter)
 
     monkeypatch.setattr("functions.ticking.decide", decide_badly)
     crowd = Crowd(3)  # so that the three end in one batch

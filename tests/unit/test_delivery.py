@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from uuid import uuid4
@@ -213,7 +212,7 @@ def test_an_unknown_host_is_a_dns_error() -> None:
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "file:///etc/hostname", "gopher://127.0.0.1/"])
 def test_only_http_and_https_leave_the_process(url: str) -> None:
     other = WebhookUrl(scheme="ftp", host="127.0.0.1", port=21, url=url)
-    assert attempt(replace(call("http://127.0.0.1/"), url=other)).error == "protocol"
+    assert attempt(call("http://127.0.0.1/")._replace(url=other)).error == "protocol"
 
 
 def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """What becomes of a run after an attempt."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -139,6 +138,6 @@ def test_retry_on_transient_retries_what_may_pass_by_itself(status: int, is_retr
 def test_retry_on_transient_retries_network_errors_but_no_refusal_of_our_own(
     error: str, is_retried: bool
 ) -> None:
-    failure = replace(REFUSED, error=AttemptError(error), http_status=200)
+    failure = REFUSED._replace(error=AttemptError(error), http_status=200)
     decision = decide(run(retry_on=RetryOn.TRANSIENT), failure, 0)
     assert (decision.status is RunStatus.RETRYING) == is_retried
