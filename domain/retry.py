@@ -4,11 +4,13 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from http import HTTPStatus
 
 FIRST_DELAY_SECONDS = 1.0
 MAX_DELAY_SECONDS = 300.0
 MAX_JITTER = 0.1
+
+THROTTLING = frozenset({429, 503})
+"""The statuses with which a receiver may ask to be left alone for a while."""
 
 MAX_RETRY_AFTER_SECONDS = 3600
 MAX_THROTTLES = 10
@@ -58,7 +60,7 @@ def retry_after_seconds(
     `Retry-After` (RFC 9110, 10.2.3; also with a fraction) comes first, then the `retry_after` seconds of a
     JSON body, as Discord sends them. `header` is the value of Retry-After, empty if there is none; `now` is aware.
     """
-    if http_status not in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+    if http_status not in THROTTLING:
         return None
     seconds = _header_seconds(header.strip(" \t"), now)
     if seconds is None:

@@ -11,7 +11,7 @@ import certifi
 import pycurl
 
 from domain.attempt import Attempt, AttemptError, answered
-from domain.retry import retry_after_seconds
+from domain.retry import THROTTLING, retry_after_seconds
 from domain.task import Method
 from domain.webhook_url import WebhookUrl
 from functions.egress import Dial, Egress
@@ -70,9 +70,12 @@ class FinishedCall(NamedTuple):
     header_lines: Sequence[bytes] = ()
 
 
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def monotonic() -> float:
     """Seconds of a clock that never steps and, where the system has one, counts suspended time."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime(CLOCK)
 
 
 class Transfer:
@@ -87,6 +90,8 @@ class Transfer:
         self._was_frozen_since = was_frozen_since
         self.is_finished = True
         self._shared: pycurl.CurlShare | None = None
+        self._known_hosts: Sequence[str] = ()
+        self._kind: tuple[Method, bool, float] | None = None
         self.curl = new_handle()
         self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._dial.open)
         self.curl.setopt(pycurl.PREREQFUNCTION, self._may_be_sent)
@@ -120,23 +125,27 @@ class Transfer:
         self._shared = tls_sessions
 
     def prepare(self) -> None:
-        """Tell libcurl what is to be sent, and where."""
+        """Tell libcurl what is to be sent, and where; what is as it was for the call before, it knows."""
         set_option = self.curl.setopt
         call = self.call
         set_option(pycurl.URL, call.url.url)
-        set_option(pycurl.RESOLVE, resolved(call.url.host, call.url.port, self._addresses))
+        known_hosts = resolved(call.url.host, call.url.port, self._addresses)
+        if known_hosts is not self._known_hosts:
+            set_option(pycurl.RESOLVE, known_hosts)
+            self._known_hosts = known_hosts
         set_option(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in call.headers.items()])
-        if call.body is None:
-            set_option(pycurl.HTTPGET, 1)
-        else:
-            set_option(pycurl.POST, 1)
+        kind = call.method, call.body is None, call.timeout_seconds
+        if kind != self._kind:
+            set_option(pycurl.HTTPGET if call.body is None else pycurl.POST, 1)
+            set_option(pycurl.FRESH_CONNECT, call.body is None)
+            set_option(pycurl.CUSTOMREQUEST, call.method)
+            set_option(pycurl.TIMEOUT_MS, int((call.timeout_seconds + BACKSTOP_SECONDS) * 1000))
+            self._kind = kind
+        if call.body is not None:
             # libcurl may repeat a request by itself on a fresh connection, unless it cannot rewind the body:
             # a read function without a seek function makes that an error, and so an attempt of ours.
             set_option(pycurl.READFUNCTION, io.BytesIO(call.body).read)
             set_option(pycurl.POSTFIELDSIZE_LARGE, len(call.body))
-        set_option(pycurl.FRESH_CONNECT, call.body is None)
-        set_option(pycurl.CUSTOMREQUEST, call.method)
-        set_option(pycurl.TIMEOUT_MS, int((call.timeout_seconds + BACKSTOP_SECONDS) * 1000))
 
     def finish(self, code: int) -> FinishedCall:
         self.is_finished = True
@@ -172,15 +181,18 @@ class Transfer:
         return FinishedCall(call=self.call, attempt=attempt, header_lines=self._header_lines)
 
     def _answered(self, status: int) -> Attempt:
-        now = self.call.claimed_at + timedelta(seconds=monotonic() - self.started_at)
         excerpt = self._response_excerpt()
         return answered(
             status,
             duration_ms=self._duration_ms(),
             success_statuses=self.call.success_statuses,
             response_excerpt=excerpt,
-            retry_after_seconds=retry_after_seconds(status, self._retry_after(), excerpt, now),
+            retry_after_seconds=self._retry_after_seconds(status, excerpt) if status in THROTTLING else None,
         )
+
+    def _retry_after_seconds(self, status: int, excerpt: str | None) -> float | None:
+        now = self.call.claimed_at + timedelta(seconds=monotonic() - self.started_at)
+        return retry_after_seconds(status, self._retry_after(), excerpt, now)
 
     def _may_be_sent(self, *_: object) -> int:
         if self._was_frozen_since(self.started_at):
@@ -256,6 +268,7 @@ def new_handle() -> pycurl.Curl:
         (pycurl.HTTP_CONTENT_DECODING, 0),
         (pycurl.CAINFO, certifi.where()),
         (pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS),
+        (pycurl.DNS_CACHE_TIMEOUT, -1),  # else the addresses of all hosts are gone through after each call
         (
             pycurl.UPLOAD_BUFFERSIZE,
             16 * 1024,

@@ -14,6 +14,7 @@ from functions.delivery import Deliveries
 from functions.transfer import Call
 from tests.bench.certificates import make_certificates
 from tests.keepalive_receiver import KeepaliveReceiver
+from tests.receiver import Receiver
 from tests.unit.test_delivery import LOOPBACK, call
 
 HOSTS = 100
@@ -105,3 +106,23 @@ def test_a_host_is_looked_up_once_for_all_calls(monkeypatch: pytest.MonkeyPatch)
         url = receiver.urls[0].replace("127.0.0.1", "webhooks.example.com")
         finish(deliveries, [url] * 100, at_once=10)
     assert asked == ["webhooks.example.com"]
+
+
+def test_a_call_inherits_nothing_from_the_call_before_it_on_the_same_handle() -> None:
+    kinds = [
+        (Method.POST, b"a"),
+        (Method.GET, None),
+        (Method.PUT, b"bcd"),
+        (Method.DELETE, None),
+    ]
+    # each kind after each other, itself included
+    sequence = [kind for one in kinds for other in kinds for kind in (one, other)]
+    with Receiver() as receiver, Deliveries(LOOPBACK) as deliveries:
+        for method, body in sequence:
+            deliveries.start(call(receiver.url, method=method, body=body, timeout=20))
+            while deliveries.in_flight:
+                deliveries.wait(1)
+    sent = [(method, body or b"") for method, body in sequence]
+    assert [(request.method, request.body) for request in receiver.requests] == sent
+    sizes = [request.headers.get("Content-Length") for request in receiver.requests]
+    assert sizes == [None if body is None else str(len(body)) for _, body in sequence]
