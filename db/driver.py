@@ -1,14 +1,17 @@
 """pg8000 made to wait for the server once for each statement, where by itself it waits three times.
 
 It also numbers the parameters of a statement once for all its uses, lets the server keep the plan of a statement that
-says so, and reads instants without strptime. db/engine.py imports this for its effect, which the connections of
-Google's connector have as well.
+says so, reads instants without strptime, and lets other work go on while the server works. db/engine.py imports this
+for its effect, which the connections of Google's connector have as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache
 from itertools import count
+from socket import socket
 from typing import Any
 
 import pg8000.dbapi
@@ -113,6 +116,31 @@ def execute_in_one_trip(
     return context
 
 
+meanwhile: ContextVar[Callable[[socket], None] | None] = ContextVar("meanwhile", default=None)
+handle_messages = CoreConnection.handle_messages
+
+
+@contextmanager
+def waiting_by(wait: Callable[[socket], None]) -> Iterator[None]:
+    """Let `wait` do other work while the server works on a statement of this context.
+
+    It is called with the connection's socket whenever something has been sent, and returns when there is something
+    to read. It must not use the connection, and raises TimeoutError when the time-out of the socket is over.
+    """
+    token = meanwhile.set(wait)
+    try:
+        yield
+    finally:
+        meanwhile.reset(token)
+
+
+def handle_messages_after_waiting(connection: CoreConnection, context: Context) -> None:
+    if (wait := meanwhile.get()) is not None and connection._usock is not None:
+        wait(connection._usock)
+    handle_messages(connection, context)
+
+
 PG_TYPES[TIMESTAMPTZ] = instant_in
 pg8000.legacy.convert_paramstyle = pg8000.dbapi.convert_paramstyle = number_parameters
 CoreConnection.execute_unnamed = execute_in_one_trip
+CoreConnection.handle_messages = handle_messages_after_waiting

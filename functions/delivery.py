@@ -9,6 +9,7 @@ import selectors
 from collections import deque
 from collections.abc import Sequence
 from itertools import count
+from socket import socket
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -144,11 +145,31 @@ class Deliveries:
         until = monotonic() + timeout
         self._drive(0)
         while not self._finished and (now := monotonic()) < until and (self._transfers or self._waiting):
-            overdue_at = self._deadlines[0].at if self._deadlines else until
-            wake_at = min(until, overdue_at, self._timer_at or until, self._waiting_until())
-            self._drive(min(max(0.0, wake_at - now), MAX_PAUSE_SECONDS))
+            self._drive(self._pause(until, now))
         finished, self._finished = self._finished, []
         return finished
+
+    def go_on_until_readable(self, answer: socket) -> None:
+        """Drive the calls while the database works; what finishes is kept for `wait`.
+
+        Raises TimeoutError when there is nothing to read from `answer` within the time-out of that socket.
+        """
+        if not self._transfers:
+            return
+        now = monotonic()
+        until = now + (answer.gettimeout() or math.inf)
+        self._selector.register(answer, selectors.EVENT_READ)
+        try:
+            while not self._drive(self._pause(until, now), answer):
+                if (now := monotonic()) >= until:
+                    raise TimeoutError("the database did not answer in time")
+        finally:
+            self._selector.unregister(answer)
+
+    def _pause(self, until: float, now: float) -> float:
+        overdue_at = self._deadlines[0].at if self._deadlines else until
+        wake_at = min(until, overdue_at, self._timer_at or until, self._waiting_until())
+        return min(max(0.0, wake_at - now), MAX_PAUSE_SECONDS)
 
     def _waiting_until(self) -> float:
         return min(
@@ -190,9 +211,14 @@ class Deliveries:
     ) -> None:
         self.close()
 
-    def _drive(self, timeout: float) -> None:
+    def _drive(self, timeout: float, answer: socket | None = None) -> bool:
+        """Wait for events and deal with them; whether `answer` is among what can be read."""
+        is_answered = False
         for key, events in self._selector.select(timeout):
             if key.fileobj is self._lookups.bell:
+                continue
+            if key.fileobj is answer:
+                is_answered = True
                 continue
             action = (pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0) | (
                 pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
@@ -209,6 +235,7 @@ class Deliveries:
         if now - self._driven_at > FROZEN_SECONDS:
             self._thawed_at = now
         self._driven_at = now
+        return is_answered
 
     def _was_frozen_since(self, instant: float) -> bool:
         return instant <= self._thawed_at or monotonic() - self._driven_at > FROZEN_SECONDS

@@ -1,7 +1,7 @@
 """The story of a tick: claim -> deliver -> decide -> settle -> summarise (docs/engine.md, Tick).
 
 PostgreSQL is the only truth: a tick that dies leaves leases that end, and the next one takes over. No
-transaction is open during a call, and any number of ticks may run at once.
+transaction waits for a call, and any number of ticks may run at once.
 """
 
 import math
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from db.backlog import Backlog, read_backlog, sweep
 from db.claiming import Claimed
+from db.driver import waiting_by
 from db.engine import Connection, Engine, transaction
 from db.run_claims import release
 from db.settle import Disposal, Settlement, settle
@@ -50,7 +51,7 @@ def run_tick(
     """
     ends_at = monotonic() + limits.budget_seconds
     notifier = Notifier(engine, egress, notify or NotifySettings(), ends_at=ends_at, is_stopping=is_stopping)
-    with Deliveries(egress) as deliveries, notifier:
+    with Deliveries(egress) as deliveries, notifier, waiting_by(deliveries.go_on_until_readable):
         # more instances make a rate allow no more
         tick = Tick(
             engine, deliveries, limits, is_stopping, notifier.tell, waits_for_rates=kind is TickKind.TICK

@@ -101,12 +101,16 @@ def assert_invariants(
     *,
     has_recovered: bool,
     may_repeat: bool,
+    may_repeat_retries: bool = False,
 ) -> None:
-    """Before the recovery only what must hold at any moment; `may_repeat`: a tick may have died after a call."""
+    """Before the recovery only what must hold at any moment.
+
+    `may_repeat`: a tick may have died after a call; `may_repeat_retries`: after one that was not the first of its run.
+    """
     deleted = due.keys() - evidence.states.keys()
     faults = [
         *one_run_per_slot(evidence),
-        *recorded_calls(evidence, deleted, may_repeat=may_repeat),
+        *recorded_calls(evidence, deleted, may_repeat=may_repeat, may_repeat_retries=may_repeat_retries),
         *(f"I4: {sentence}" for sentence in held),
         *(fault for row in evidence.rows for fault in agreeing_row(row)),
         *added_up(evidence, summaries),
@@ -153,7 +157,9 @@ def end_of(due: Due, state: Any) -> datetime:
     return next((end for end in ends if end is not None), due.first + INSTANT)
 
 
-def recorded_calls(evidence: Evidence, deleted: Collection[UUID], *, may_repeat: bool) -> Iterator[str]:
+def recorded_calls(
+    evidence: Evidence, deleted: Collection[UUID], *, may_repeat: bool, may_repeat_retries: bool
+) -> Iterator[str]:
     """I3: every call is one of a recorded attempt, none is of two; and a call after another has its reason."""
     attempts, received = evidence.attempts, Counter((call.run_id, call.attempt) for call in evidence.calls)
     for call in evidence.calls:
@@ -174,7 +180,7 @@ def recorded_calls(evidence: Evidence, deleted: Collection[UUID], *, may_repeat:
         outcome = recorded_attempts[number - 1].get("outcome")
         if outcome == "success":
             yield f"I3: run {run_id} was called again after the success of attempt {number}"
-        elif outcome in (*LOST, None) and not may_repeat:
+        elif outcome in (*LOST, None) and not (may_repeat or (may_repeat_retries and number > 1)):
             yield f"I3: run {run_id} was called again, and attempt {number} was {outcome}; no call may be repeated"
 
 

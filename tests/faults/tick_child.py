@@ -258,11 +258,12 @@ class Child:
         return wrapped
 
     def _drive(self, drive: Function) -> Function:
-        def wrapped(deliveries: Any, timeout: float) -> None:
-            drive(deliveries, timeout)
+        def wrapped(deliveries: Any, *arguments: Any) -> Any:
+            is_answered = drive(deliveries, *arguments)
             for transfer in deliveries._transfers.values():
                 if transfer.is_sent and transfer.body.tell() == len(transfer.call.body):
                     self._at(Point.SENT, UUID(transfer.call.headers["X-Insignia-Task-Id"]))
+            return is_answered
 
         return wrapped
 

@@ -133,12 +133,14 @@ class Trial:
 
     def assert_calls_are_recorded(self) -> None:
         """What must hold at any moment, here right after a fault."""
-        self._assert_invariants(has_recovered=False, may_repeat=True)
+        self._assert_invariants(has_recovered=False, may_repeat=True, may_repeat_retries=True)
 
-    def assert_invariants(self, *, may_repeat: bool) -> None:
-        self._assert_invariants(has_recovered=True, may_repeat=may_repeat)
+    def assert_invariants(self, *, may_repeat: bool, may_repeat_retries: bool = False) -> None:
+        self._assert_invariants(
+            has_recovered=True, may_repeat=may_repeat, may_repeat_retries=may_repeat_retries
+        )
 
-    def _assert_invariants(self, *, has_recovered: bool, may_repeat: bool) -> None:
+    def _assert_invariants(self, *, has_recovered: bool, may_repeat: bool, may_repeat_retries: bool) -> None:
         calls = self.receiver.calls()  # before the rows: what is received then is recorded by now
         assert_invariants(
             gather(self._engine, calls),
@@ -147,6 +149,7 @@ class Trial:
             [sentence for tick in self._ticks for sentence in tick.told("held")],
             has_recovered=has_recovered,
             may_repeat=may_repeat,
+            may_repeat_retries=may_repeat_retries,
         )
 
     def end_idle_transactions(self) -> None:

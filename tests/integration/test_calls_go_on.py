@@ -1,0 +1,81 @@
+"""The calls in flight go on while the database works on a statement of the same thread."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.driver import waiting_by
+from db.engine import make_engine, transaction
+from domain.errors import Unavailable
+from domain.task import Method
+from domain.webhook_url import parse_webhook_url
+from functions.delivery import Deliveries
+from functions.egress import Egress
+from functions.transfer import Call
+from tests.receiver import Answer, Received, Receiver
+
+
+@pytest.fixture
+def deliveries() -> Iterator[Deliveries]:
+    with Deliveries(Egress(allow=(ip_network("127.0.0.0/8"),))) as deliveries:
+        yield deliveries
+
+
+def call(url: str) -> Call:
+    return Call(
+        id=str(uuid4()),
+        url=parse_webhook_url(url),
+        method=Method.POST,
+        headers={"Content-Type": "application/json", "Expect": ""},
+        body=b"{}",
+        timeout_seconds=10,
+        success_statuses=(range(200, 300),),
+        claimed_at=datetime.now(UTC),
+    )
+
+
+def test_a_call_is_made_and_answered_while_the_database_works_on_a_statement(
+    engine: Engine, deliveries: Deliveries
+) -> None:
+    """The statement ends when the call has arrived, because the receiver gives up what it waits for."""
+    with engine.connect() as holder:
+        holder.execute(text("SELECT pg_advisory_lock(1)"))
+
+        def let_go(_: Received) -> Answer:
+            holder.execute(text("SELECT pg_advisory_unlock(1)"))
+            return 200, b"ok"
+
+        with Receiver(let_go) as receiver:
+            deliveries.start(call(receiver.url))
+            with waiting_by(deliveries.go_on_until_readable), transaction(engine) as connection:
+                connection.execute(text("SELECT pg_advisory_lock(1)"))
+            (finished,) = deliveries.wait(10)
+    assert finished.attempt is not None
+    assert finished.attempt.succeeded
+
+
+def test_a_database_that_does_not_answer_is_given_up_and_the_call_goes_on(
+    database_url: str, deliveries: Deliveries
+) -> None:
+    engine = make_engine(database_url, pool_size=1, socket_timeout_seconds=0.2)
+    is_given_up = threading.Event()
+
+    def answer_afterwards(_: Received) -> Answer:
+        is_given_up.wait(10)
+        return 200, b"ok"
+
+    with Receiver(answer_afterwards) as receiver, waiting_by(deliveries.go_on_until_readable):
+        deliveries.start(call(receiver.url))
+        with pytest.raises(Unavailable), transaction(engine) as connection:
+            connection.execute(text("SELECT pg_sleep(4)"))
+        assert (len(receiver.requests), deliveries.in_flight) == (1, 1)
+        is_given_up.set()
+        (finished,) = deliveries.wait(10)
+    engine.dispose()
+    assert finished.attempt is not None
+    assert finished.attempt.succeeded
