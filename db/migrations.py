@@ -10,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 from db.engine import make_engine, sqlstate, unavailable_is_one_error
 from domain.errors import Unavailable
 
-SCHEMA_REVISION = "0012"
+SCHEMA_REVISION = "0014"
 """The newest revision in migrations/, so that nobody has to import Alembic to know it."""
 
 UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE = "42P01", "42501"
@@ -59,8 +59,9 @@ def is_schema_behind(engine: Engine) -> bool:
 def upgrade(url: str, *, app_users: Sequence[str] = ()) -> str:
     """Bring the schema to the newest revision and return that; waits while another process does the same.
 
-    In the same transaction, `app_users` get the rights of the application: to read and write rows, no more.
-    Raises Unavailable when one of them does not exist.
+    Each revision is a transaction: what it locks is free before the next one begins. In the end, `app_users` get the
+    rights of the application: to read and write rows, no more. Raises Unavailable when one of them does not exist, and
+    migrates nothing.
     """
     from alembic import command
     from alembic.config import Config
@@ -68,19 +69,25 @@ def upgrade(url: str, *, app_users: Sequence[str] = ()) -> str:
 
     config = Config(ROOT / "alembic.ini")
     with migration_connection(url) as connection:
+        with connection.begin():
+            require_users(connection, app_users)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         grant_rights(connection, app_users)
+        connection.commit()
     return ScriptDirectory.from_config(config).get_current_head() or ""
 
 
-def grant_rights(connection: Connection, users: Sequence[str]) -> None:
+def require_users(connection: Connection, users: Sequence[str]) -> None:
     missing = connection.execute(MISSING_USERS, {"users": list(users)}).scalars().all()
     if missing:
         raise Unavailable(
             f"DATABASE_APP_USERS names {', '.join(missing)}, which the database does not know; nothing was "
             "migrated. Create the user or correct the setting, and try again."
         )
+
+
+def grant_rights(connection: Connection, users: Sequence[str]) -> None:
     quote = connection.dialect.identifier_preparer.quote_identifier
     for user in users:
         connection.exec_driver_sql(GRANTS.format(user=quote(user)))
@@ -88,17 +95,18 @@ def grant_rights(connection: Connection, users: Sequence[str]) -> None:
 
 @contextmanager
 def migration_connection(url: str) -> Iterator[Connection]:
-    """A connection in one transaction that holds the migration lock; a statement may take as long as it likes.
+    """A connection that holds the migration lock, in no transaction; a statement may take as long as it likes.
 
     But it waits no longer than LOCK_SECONDS for a table: whatever comes after it waits for it, even for reading.
     """
     engine = make_engine(url, pool_size=0, socket_timeout_seconds=None)
-    with unavailable_is_one_error(), engine.begin() as connection:
-        connection.execute(
-            text(
-                "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0"
+    with unavailable_is_one_error(), engine.connect() as connection:
+        with connection.begin():
+            connection.execute(
+                text(
+                    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0"
+                )
             )
-        )
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
-        connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
+            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": ADVISORY_LOCK})
+            connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
         yield connection

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import sub
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -102,19 +100,21 @@ def read_page(
     order: ColumnElement[Any],
     identity: ColumnElement[UUID],
     is_descending: bool,
-    common: Common | None = None,
+    common: Sequence[Common] = (),
+    number: ColumnElement[int] | None = None,
 ) -> Listing[Item]:
     """The page of the rows that meet `conditions`, and what is `common` among them, in the order of `order`, one of
     their columns, and `identity`, equal to their `id`.
+
+    `number` is how many meet `conditions`, where that is known without counting them.
 
     A page ends early, after at least one row, where the sum of their sizes would exceed 16 MiB.
     """
     ordering = [column.desc() if is_descending else column for column in (order, identity)]
     total, after = None, page.after
     if not page.is_by_cursor:
-        total = connection.execute(counted(listed, conditions, common)).scalar_one()
-    if common is not None:
-        conditions = [*conditions, common.condition]
+        total = connection.execute(counted(listed, conditions, common, number)).scalar_one()
+    conditions = [*conditions, *(one.condition for one in common)]
     if page.skip and not page.is_by_cursor:
         skipped = listed.narrowed(select(order, identity).where(*conditions)).order_by(*ordering)
         last = connection.execute(skipped.offset(page.skip - 1).limit(1)).one_or_none()
@@ -155,12 +155,20 @@ def read_page(
 
 
 def counted(
-    listed: Listed[Any], conditions: Sequence[ColumnElement[bool]], common: Common | None
+    listed: Listed[Any],
+    conditions: Sequence[ColumnElement[bool]],
+    common: Sequence[Common],
+    number: ColumnElement[int] | None,
 ) -> Select[Any]:
     """The number of the rows that meet `conditions`, and what is `common`, in one snapshot."""
 
-    def number(*more: ColumnElement[bool]) -> ColumnElement[int]:
-        return listed.narrowed(select(func.count()).where(*conditions, *more)).scalar_subquery()
+    def counting(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
+        return listed.narrowed(select(func.count()).where(*conditions)).scalar_subquery()
 
-    others = () if common is None else common.others
-    return select(reduce(sub, map(number, others), number()))
+    total = counting(*conditions) if number is None else number
+    met = list(conditions)
+    for one in common:
+        for other in one.others:
+            total -= counting(*met, other)
+        met.append(one.condition)
+    return select(total)

@@ -219,6 +219,22 @@ task_logs = Table(
     comment="One row per run, from its claim to its end, and what was stored over the API.",
 )
 
+task_log_changes = Table(
+    "task_log_changes",
+    metadata,
+    Column("hour", INSTANT, nullable=False),
+    Column("logs", Integer, nullable=False, comment="Below zero for logs that were removed."),
+    comment="How many logs of an hour a statement added or removed, until a tick adds that to task_log_counts.",
+)
+
+task_log_counts = Table(
+    "task_log_counts",
+    metadata,
+    Column("hour", INSTANT, primary_key=True, comment="In which logs were made, in UTC."),
+    Column("logs", Integer, nullable=False),
+    comment="How many logs there are of each hour, but for task_log_changes.",
+)
+
 retention = Table(
     "retention",
     metadata,

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     all_,
+    any_,
     case,
     cast,
     delete,
@@ -30,6 +31,7 @@ from db.deleted_tasks import read_deleted_tasks
 from db.engine import uuid_array
 from db.paging import Common, Listed, Listing, Page, json_bytes, read_page
 from db.tables import deleted_tasks, task_logs, tasks
+from db.task_log_counts import number_of_logs
 from db.tasks import no_such_task
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.run import RunSource, RunStatus, TaskLog, TaskLogOrder
@@ -67,6 +69,10 @@ TASK_LOG_BYTES = (
 SUCCESSES = Common(
     task_logs.c.status == RunStatus.SUCCESS,
     [task_logs.c.status.in_(UNSUCCESSFUL), task_logs.c.status.in_(UNDER_WAY)],
+)
+
+SCHEDULED = Common(
+    task_logs.c.source == RunSource.SCHEDULE, [task_logs.c.source.in_((RunSource.MANUAL, RunSource.API))]
 )
 
 
@@ -152,21 +158,31 @@ def list_task_logs(
 ) -> Listing[TaskLog]:
     """One page of the logs that match."""
     conditions: list[ColumnElement[bool]] = []
-    if hidden := read_deleted_tasks(connection):
-        conditions.append(task_logs.c.task_id != all_(cast(literal(uuid_array(hidden)), ARRAY(Uuid))))
-    if wanted.task_id is not None:
-        conditions.append(task_logs.c.task_id == wanted.task_id)
-    common = None
-    if wanted.status == RunStatus.SUCCESS:
-        common = SUCCESSES
-    elif wanted.status is not None:
-        conditions.append(task_logs.c.status == wanted.status)
-    if wanted.source is not None:
-        conditions.append(task_logs.c.source == wanted.source)
+    common: list[Common] = []
     if wanted.since is not None:
         conditions.append(task_logs.c.created_at >= wanted.since)
     if wanted.until is not None:
         conditions.append(task_logs.c.created_at < wanted.until)
+    number = number_of_logs(wanted.since, wanted.until)
+    if deleted := read_deleted_tasks(connection):
+        hidden = cast(literal(uuid_array(deleted)), ARRAY(Uuid))
+        are_hidden = select(func.count()).where(task_logs.c.task_id == any_(hidden), *conditions)
+        number -= are_hidden.scalar_subquery()
+        conditions.append(task_logs.c.task_id != all_(hidden))
+    is_of_all = True
+    if wanted.status == RunStatus.SUCCESS:
+        common.append(SUCCESSES)
+    elif wanted.status is not None:
+        conditions.append(task_logs.c.status == wanted.status)
+        is_of_all = False
+    if wanted.source == RunSource.SCHEDULE and wanted.task_id is None:
+        common.append(SCHEDULED)
+    elif wanted.source is not None:
+        conditions.append(task_logs.c.source == wanted.source)
+        is_of_all = False
+    if wanted.task_id is not None:
+        conditions.append(task_logs.c.task_id == wanted.task_id)
+        is_of_all = False
     listed = Listed(
         rows=SELECT_TASK_LOG, source=task_logs, counted=task_logs, size=TASK_LOG_BYTES, item_of=task_log_of
     )
@@ -179,6 +195,7 @@ def list_task_logs(
         identity=task_logs.c.id,
         is_descending=order is TaskLogOrder.NEWEST,
         common=common,
+        number=number if is_of_all else None,
     )
 
 

@@ -127,11 +127,11 @@ def list_tasks(connection: Connection, wanted: TaskFilter, order: TaskOrder, pag
     """One page of the tasks that match; in the order of next_run_at only those that have one."""
     conditions: list[ColumnElement[bool]] = []
     column, identity = ORDERED_BY[order.removeprefix("-")]
-    common = None
+    common = []
     if column is task_state.c.next_run_at:
         conditions += [column.is_not(None), IS_ACTIVE]
     if wanted.status == TaskStatus.ACTIVE:
-        common = Common(IS_ACTIVE, [~IS_ACTIVE])
+        common.append(Common(IS_ACTIVE, [~IS_ACTIVE]))
     elif wanted.status is not None:
         conditions.append(task_state.c.status == wanted.status)
     if wanted.search:

@@ -8,6 +8,7 @@ from db.engine import Connection, Engine, transaction
 from db.idempotency import forget_expired_keys
 from db.notifications import remove_old_notifications
 from db.retention import remove_expired_logs
+from db.task_log_counts import fold_changes
 from domain.retention import Retention
 from functions.transfer import monotonic
 
@@ -25,6 +26,7 @@ def clean_up(
     until = min(ends_at, monotonic() + HOUSEKEEPING_SECONDS)
     waiting: list[Removal] = [
         delete_logs_of_deleted_tasks,
+        fold_changes,
         forget_expired_keys,
         remove_old_notifications,
         partial(remove_expired_logs, retention=retention),

@@ -205,8 +205,6 @@ TOTALS = {
     "tasks by next run": (list_tasks, TaskFilter(), TaskOrder.NEXT_RUN_AT),
     "active tasks": (list_tasks, TaskFilter(status=TaskStatus.ACTIVE), TaskOrder.NEXT_RUN_AT),
     "tasks since": (list_tasks, TaskFilter(since=YESTERDAY - timedelta(days=9)), TaskOrder.NAME),
-    "logs": (list_task_logs, TaskLogFilter(), TaskLogOrder.NEWEST),
-    "logs since": (list_task_logs, TaskLogFilter(since=YESTERDAY - timedelta(days=9)), TaskLogOrder.NEWEST),
 }
 
 
@@ -242,24 +240,36 @@ def test_active_tasks_are_counted_by_those_that_are_not(filled: Filled) -> None:
     assert {step.table for step in found if step.table in BIG and step.rows > MOST_ROWS} == {"tasks"}
 
 
-def test_successes_are_counted_in_indexes_alone(filled: Filled) -> None:
+NEARLY_ALL_LOGS: dict[str, Json] = {
+    "all": {},
+    "since": {"since": YESTERDAY - timedelta(days=9)},
+    "from day to day": {"since": YESTERDAY - timedelta(days=9), "until": YESTERDAY},
+    "successes": {"status": RunStatus.SUCCESS},
+    "slots": {"source": RunSource.SCHEDULE},
+    "successful slots since": {
+        "status": RunStatus.SUCCESS,
+        "source": RunSource.SCHEDULE,
+        "since": YESTERDAY,
+    },
+}
+
+
+@pytest.mark.parametrize("wanted", NEARLY_ALL_LOGS.values(), ids=NEARLY_ALL_LOGS)
+def test_a_total_that_most_logs_are_in_reads_few_of_them(filled: Filled, wanted: Json) -> None:
     assert {RunStatus.SUCCESS, *UNSUCCESSFUL, *UNDER_WAY} == set(RunStatus), "they are what the others leave"
 
     def work(connection: Connection) -> None:
-        connection.execute(text("UPDATE pg_class SET relallvisible = relpages WHERE relname = 'task_logs'"))
-        # these logs hold less than those in use: their table is nearly as small as an index
-        connection.execute(text("SET LOCAL enable_seqscan = off"))
-        successes = TaskLogFilter(status=RunStatus.SUCCESS)
-        assert list_task_logs(connection, successes, TaskLogOrder.NEWEST, Page(limit=9)).total == LOGS * 0.98
+        listing = list_task_logs(connection, TaskLogFilter(**wanted), TaskLogOrder.NEWEST, Page(limit=9))
+        assert listing.total is not None
+        assert listing.total > MOST_ROWS
 
-    found = steps(filled.engine, work)
-    assert {step.kind for step in found if step.rows > MOST_ROWS} == {"Index Only Scan"}
+    assert wasteful(steps(filled.engine, work)) == []
 
 
-def test_hours_are_counted_in_indexes_alone(filled: Filled) -> None:
+def test_hours_are_told_without_reading_their_logs(filled: Filled) -> None:
     found = steps(filled.engine, lambda connection: read_stats(connection, 720))
     of_hours = [step for step in found if "generate_series" in step.statement and step.table in BIG]
-    assert {step.kind for step in of_hours if step.rows > MOST_ROWS} == {"Index Only Scan"}
+    assert wasteful(of_hours) == []
 
 
 TASK = TaskDefinition(name="One", schedule="0 0 1 1 *", webhook_url="https://example.com", payload={})

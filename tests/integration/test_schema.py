@@ -192,7 +192,7 @@ def test_a_schema_that_was_restored_from_an_old_backup_is_migrated_again(cloud: 
     with Migrate() as migrate:
         require(cloud, migrate.base)
         assert migrate.requests == []
-        with migration_connection(cloud.url_as(MIGRATOR)) as connection:
+        with migration_connection(cloud.url_as(MIGRATOR)) as connection, connection.begin():
             connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         with pytest.raises(
             Unavailable, match="also after a migration: deploy the function migrate from the same"

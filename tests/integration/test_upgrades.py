@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event, text
@@ -16,6 +17,7 @@ from sqlalchemy import Connection, Engine, event, text
 from db import migrations
 from db.engine import make_engine, transaction
 from db.migrations import ROOT, SCHEMA_REVISION, upgrade
+from db.task_log_counts import LOGS_BY_HOUR
 from domain.errors import Unavailable
 from functions.schema import require_schema
 from tests.acceptance.server import PYTHON, Api, Server, environment
@@ -186,6 +188,39 @@ def test_what_adds_is_allowed() -> None:
     )
 
 
+ADD_LOGS = """
+INSERT INTO task_logs
+    (id, task_id, source, status, execution_time, retry_count, attempts, lost_leases, throttles, created_at)
+SELECT gen_random_uuid(), gen_random_uuid(), 'api', 'success', now(), 0, '[]', 0, 0, now() - n * interval '1 min'
+FROM generate_series(1, :logs) n
+"""
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'"
+
+
+def test_logs_are_counted_for_the_first_time_while_others_write(empty_database_url: str) -> None:
+    """What is committed before, meanwhile and after it is in the number once; as long as it takes, nobody waits."""
+    insignia = Insignia(make_engine(empty_database_url, pool_size=0))
+    config = Config(ROOT / "alembic.ini")
+    with migrations.migration_connection(empty_database_url) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0012")
+        connection.commit()
+        insignia.execute(ADD_LOGS, logs=100)
+        command.upgrade(config, "0013")
+    insignia.execute(ADD_LOGS, logs=10)
+    with ThreadPoolExecutor() as pool, insignia.engine.connect() as writer:
+        writer.execute(text(ADD_LOGS), {"logs": 20})
+        writer.execute(text("DELETE FROM task_logs WHERE created_at < now() - interval '14.5 min'"))
+        upgraded = pool.submit(upgrade, empty_database_url)
+        while not insignia.execute(WAITING).scalar_one():
+            assert not upgraded.done(), "it has counted by now, and waits for a moment without writers"
+        writer.commit()
+        assert upgraded.result() == SCHEMA_REVISION
+    insignia.execute(ADD_LOGS, logs=5)
+    counted = insignia.execute("SELECT count(*) FROM task_logs").scalar_one()
+    assert insignia.execute(f"SELECT sum(logs) FROM ({LOGS_BY_HOUR})").scalar_one() == counted == 43  # noqa: S608
+
+
 def test_a_migration_does_not_make_everybody_wait_for_a_long_reader(
     database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +230,8 @@ def test_a_migration_does_not_make_everybody_wait_for_a_long_reader(
         with (
             pytest.raises(Unavailable, match="the database is busy with a conflicting change"),
             migrations.migration_connection(database_url) as connection,
+            connection.begin(),
         ):
             connection.execute(text("ALTER TABLE tasks ADD COLUMN more TEXT"))
-    with migrations.migration_connection(database_url) as connection:
+    with migrations.migration_connection(database_url) as connection, connection.begin():
         connection.execute(text("ALTER TABLE tasks ADD COLUMN more TEXT"))
