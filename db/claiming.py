@@ -37,18 +37,16 @@ MAY_BE_CALLED = """
 MAY_RUN = "(s.status = 'active' OR l.source = 'manual')"
 """A run `l` of a task `s`: only manual runs are made of tasks that are not active."""
 
-READ_DEFINITIONS = kept("""
-SELECT coalesce(json_object_agg(id, definition), '{}')::text FROM (
-    SELECT id, json_build_object(
-        'name', name, 'schedule', schedule, 'timezone', timezone,
-        'run_at', run_at, 'start_at', start_at, 'end_at', end_at,
-        'webhook_url', webhook_url, 'method', method, 'headers', headers, 'payload', payload::text,
-        'signing_secrets', signing_secrets, 'success_statuses', success_statuses,
-        'max_retry', max_retry, 'retry_on', retry_on,
-        'deactivate_after', deactivate_after, 'misfire_policy', misfire_policy,
-        'catchup_window_seconds', catchup_window_seconds, 'overlap_policy', overlap_policy,
-        'notify_url', notify_url
-    ) AS definition
+DEFINITION = (
+    "name, schedule, timezone, run_at, start_at, end_at, webhook_url, method, headers, signing_secrets,"
+    " success_statuses, max_retry, retry_on, deactivate_after, misfire_policy, catchup_window_seconds, overlap_policy,"
+    " notify_url"
+)
+"""What a claim reads of a task beside its payload, in this order: names in each row cost PostgreSQL as much again."""
+
+READ_DEFINITIONS = kept(f"""
+SELECT coalesce(json_agg(definition), '[]')::text FROM (
+    SELECT json_build_array(id, payload::text, {DEFINITION}) AS definition
     FROM tasks WHERE id = ANY (CAST(:task_ids AS uuid[]))
 ) definitions
 """)
@@ -148,12 +146,13 @@ class Claimed:
 
 
 def read_definitions(connection: Connection, tasks: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By the ids of the tasks: the fields of DEFINITION, and the `payload` as bytes."""
     definitions: dict[str, dict[str, Any]] = {}
     if tasks:
+        names = DEFINITION.split(", ")
         task_ids = uuid_array(task["task_id"] for task in tasks)
-        definitions = read_json(connection, READ_DEFINITIONS, {"task_ids": task_ids})
-        for definition in definitions.values():
-            definition["payload"] = definition["payload"].encode()
+        for task_id, payload, *values in read_json(connection, READ_DEFINITIONS, {"task_ids": task_ids}):
+            definitions[task_id] = dict(zip(names, values, strict=True), payload=payload.encode())
     return definitions
 
 

@@ -12,13 +12,14 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, text
 
 from db.claiming import Room
+from db.driver import kept
 from db.engine import uuid_array
 from db.json_rows import json_rows, read_json
 
 LOCKS = 0x1A51
 """The first key of the advisory locks; the second is the hash of a destination."""
 
-TRY_LOCKS = text("""
+TRY_LOCKS = kept("""
 SELECT coalesce(json_agg(destination), '[]')::text
 FROM json_array_elements_text(CAST(:destinations AS json)) AS wanted(destination)
 WHERE pg_try_advisory_xact_lock(:locks, hashtext(destination))
@@ -26,7 +27,7 @@ WHERE pg_try_advisory_xact_lock(:locks, hashtext(destination))
 
 WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:destination))")
 
-COUNT_CALLS = text("""
+COUNT_CALLS = kept("""
 SELECT json_build_array(coalesce(json_object_agg(destination, calls), '{}'), (
     SELECT coalesce(json_object_agg(key, json_build_array(
         extract(epoch FROM held_since)::float8, extract(epoch FROM held_until)::float8)), '{}')
