@@ -25,8 +25,15 @@ from domain.run import ClaimedRun
 from domain.slots import Timing
 from domain.task import Method
 
+BATCH_ROWS = 256
+"""The most that a claim takes, and a settle writes, at once.
+
+It is in the text of the statements that lock, inside of what limits them to the room there is: what is not asked
+for is not locked, and the server, which plans without values, knows that it is little.
+"""
+
 MAY_BE_CALLED = """
-        timeout_seconds <= :max_timeout_seconds AND destination <> ALL (:full)
+        timeout_seconds <= :max_timeout_seconds AND destination NOT IN (SELECT unnest(CAST(:full AS text[])))
         AND NOT EXISTS (
             SELECT FROM throttled_destinations t
             WHERE t.destination = s.destination AND t.available_at > statement_timestamp())

@@ -36,7 +36,8 @@ SELECT json_build_array(coalesce(json_object_agg(destination, calls), '{}'), (
 ), extract(epoch FROM clock_timestamp())::float8)::text
 FROM (
     SELECT destination, count(*) AS calls FROM task_logs l JOIN task_state s USING (task_id)
-    WHERE l.status = 'running' AND l.available_at > statement_timestamp() AND l.id <> ALL (CAST(:held AS uuid[]))
+    WHERE l.status = 'running' AND l.available_at > statement_timestamp()
+        AND l.id NOT IN (SELECT unnest(CAST(:held AS uuid[])))
         AND destination = ANY (ARRAY(SELECT json_array_elements_text(CAST(:destinations AS json))))
     GROUP BY destination
 ) used

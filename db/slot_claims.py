@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, text
 
 from db.backlog import complete_tasks
-from db.claiming import MAY_BE_CALLED, Claimed, Room, claimed_run, read_definitions, timing_of
+from db.claiming import BATCH_ROWS, MAY_BE_CALLED, Claimed, Room, claimed_run, read_definitions, timing_of
 from db.driver import kept
 from db.engine import transaction, uuid_array
 from db.json_rows import json_rows, read_json
@@ -49,13 +49,15 @@ IS_DUE = (
 
 LOCK_DUE_TASKS = kept(f"""
 SELECT coalesce(json_agg(due), '[]')::text FROM (
-    SELECT task_id, next_run_at AS slot, revision, destination, timeout_seconds, is_catching_up,
-        statement_timestamp() AS now
-    FROM task_state s
-    WHERE {IS_DUE}
-        AND next_run_at > statement_timestamp() - interval '{LONG_LATE}'
-    ORDER BY next_run_at LIMIT :limit
-    FOR UPDATE SKIP LOCKED
+    SELECT * FROM (
+        SELECT task_id, next_run_at AS slot, revision, destination, timeout_seconds, is_catching_up,
+            statement_timestamp() AS now
+        FROM task_state s
+        WHERE {IS_DUE}
+            AND next_run_at > statement_timestamp() - interval '{LONG_LATE}'
+        ORDER BY next_run_at LIMIT {BATCH_ROWS}
+        FOR UPDATE SKIP LOCKED
+    ) batch LIMIT :limit
 ) due
 """)
 

@@ -4,23 +4,17 @@ from collections.abc import Callable
 from functools import partial
 
 from db.backlog import seconds_until_next
-from db.claiming import Claimed, Room
+from db.claiming import BATCH_ROWS, Claimed, Room
 from db.destination_limits import Ledger
 from db.engine import Connection, Engine, transaction
 from db.run_claims import claim_due_runs
 from db.slot_claims import claim_long_late_slots, claim_slots, plan_long_late_slots
 from functions.held import HeldRuns
-from functions.limits import BATCH_ROWS, PAYLOAD_BYTES, SPARE_SECONDS, Limits
-from functions.lookout import BATCH_SECONDS, Lookout
+from functions.limits import PAYLOAD_BYTES, SPARE_SECONDS, Limits
+from functions.lookout import Lookout
 from functions.notifications import Tell
 from functions.spent_rates import SpentRates
 from functions.transfer import monotonic
-
-LOOK_PAST_SECONDS = 0.25
-"""How often a claim looks past all rows of a destination that had a place for some of them only, at least."""
-
-LEAST_ROWS = 16
-"""What a claim looks at, beside two rows for each place that has become free, when slots wait for places."""
 
 
 class Claiming:
@@ -48,46 +42,66 @@ class Claiming:
         self._start = start
         self._tell = tell
         self._crowded: set[str] = set()
+        self._contended: set[str] = set()
+        self._full: dict[str, int] = {}
+        """Destinations at which something waits for a place, and how many calls of ours each had when it was full."""
+        self._sought: set[str] | None = None
+        """The destinations that the claim is for; None for all."""
         self._spent = SpentRates()
-        self._is_crowded = False
-        self._is_contended = False
-        self._looks_again = False
-        self._looks_past = True
-        self._looks_past_at = monotonic()
         self._is_turn_of_retries = False
+
+    def places(self) -> int:
+        """How many have become free at destinations for which something waits."""
+        return sum(self._freed().values())
 
     def take(self, free: int) -> None:
         """Take up retries and slots, if it is time to, at most `free`. Raises Unavailable."""
-        lookout, free = self._lookout, min(free, BATCH_ROWS)
-        is_batch = lookout.is_more_due and free >= min(self._limits.concurrency, BATCH_ROWS) // 2
-        if not free or not (is_batch or monotonic() >= lookout.claims_at):
+        lookout, now, free = self._lookout, monotonic(), min(free, BATCH_ROWS)
+        freed = self._freed()
+        places = sum(freed.values())
+        if places:
+            lookout.after_calls(now)
+        if not free or not (now >= lookout.claims_at or self._has_room_for_batch(free)):
             return
-        self._looks_past = lookout.is_more_due or monotonic() >= self._looks_past_at
-        if self._is_crowded and not (self._looks_past or lookout.finished or monotonic() >= lookout.runs_at):
-            lookout.put_off(monotonic())
-            return
-        self._crowded, self._looks_again, self._is_contended = set(), False, False
-        self._spent.forget_open(monotonic())
-        if not self._looks_past and lookout.are_slots_waiting:
-            free = min(free, LEAST_ROWS + 2 * lookout.finished)
-        ended, lookout.finished = lookout.finished, 0
-        taken, are_more_runs = self._claim_runs(free)
-        taken += self._claim_past_crowds(partial(self.claim, claim_slots), free - taken)
+        full, self._full = self._full, {}
+        looks_past = now >= lookout.past_crowds_at or not (places or lookout.is_more_due)
+        is_for_places = not looks_past and not lookout.is_more_due
+        calls = min(free, places) if is_for_places else free
+        self._sought = {one for one in freed if freed[one]} if is_for_places else None
+        self._crowded = set() if looks_past else {one for one in freed if not freed[one]}
+        self._contended = set()
+        self._spent.forget_open(now)
+        taken, are_more_runs = self._claim_runs(calls)
+        taken += self._claim_past_crowds(partial(self.claim, claim_slots), calls - taken)
         if monotonic() >= lookout.long_late_at:
-            taken += self._claim_past_crowds(self._claim_long_late_slots, free - taken)
+            taken += self._claim_past_crowds(self._claim_long_late_slots, calls - taken)
         if are_more_runs:
-            taken += self._claim_past_crowds(partial(self.claim, claim_due_runs), free - taken)
-        is_full = bool(self._crowded) or self._has_full_destination()
-        self._is_crowded = is_full and not self._is_contended
-        if self._looks_past and is_full:
-            self._looks_past_at = monotonic() + LOOK_PAST_SECONDS
-        elif taken < ended and is_full:
-            # what has become free is not for those that were in the way
-            self._looks_past_at = min(self._looks_past_at, monotonic() + BATCH_SECONDS)
+            taken += self._claim_past_crowds(partial(self.claim, claim_due_runs), calls - taken)
+        if taken == calls:  # there may be more for those that were not reached
+            self._full = {one: max(most, self._held.calls[one]) for one, most in full.items()}
+        crowded = self._crowded - self._contended - self._spent.targets()
+        filled = {one for one, calls in self._held.calls.items() if calls >= self._limits.per_destination}
+        self._full |= {one: self._held.calls[one] for one in crowded | filled}
+        if not self._full:
+            lookout.no_crowd()
+        elif looks_past or self._contended:
+            lookout.after_look_past(monotonic(), is_contended=bool(self._contended))
         if taken == free:
             lookout.found_as_many_as_fit(monotonic())
+        elif is_for_places and self._full:
+            lookout.found_as_many_as_have_places(monotonic())
         else:
-            self._look_ahead(gets_anywhere=taken > 0 or self._looks_again)
+            self._look_ahead(gets_anywhere=taken > 0 or bool(self._contended))
+
+    def _freed(self) -> dict[str, int]:
+        """The places that our own calls have left since their destinations were full."""
+        return {one: max(most - self._held.calls[one], 0) for one, most in self._full.items()}
+
+    def _has_room_for_batch(self, free: int) -> bool:
+        """Whether half of a batch fits, or half of what a full destination had of ours."""
+        if self._lookout.is_more_due and free >= min(self._limits.concurrency, BATCH_ROWS) // 2:
+            return True
+        return any(most and 2 * self._held.calls[one] <= most for one, most in self._full.items())
 
     def claim(self, claim: Callable[[Connection, Room], Claimed], calls: int) -> int:
         """Claim at most so many calls and start them; how many rows the claim has dealt with."""
@@ -96,23 +110,18 @@ class Claiming:
             claimed = claim(connection, room)
             self._tell(connection, claimed.changes)
         self._spent.learn(monotonic(), room.ledger.waits)
-        self._is_contended |= bool(room.contended)
-        self._looks_again |= self._is_contended
+        self._contended |= room.contended
         self._start(claimed, began_at)
         return claimed.taken
-
-    def _has_full_destination(self) -> bool:
-        return max(self._held.calls.values(), default=0) >= self._limits.per_destination
 
     def _claim_past_crowds(self, claim: Callable[[int], int], calls: int) -> int:
         """Claim again while rows were in the way whose destinations have no place, so that others have theirs."""
         taken, known = 0, -1
-        while taken < calls and len(self._crowded) > known:
+        while taken < calls and len(self._crowded) > known and self._sought != set():
             known = len(self._crowded)
             taken += claim(calls - taken)
-            if not self._looks_past:
-                self._looks_again |= bool(self._crowded)
-                break
+            if self._sought is not None:
+                self._sought -= self._crowded
         return taken
 
     def _claim_runs(self, free: int) -> tuple[int, bool]:
@@ -121,9 +130,10 @@ class Claiming:
             return 0, False
         self._is_turn_of_retries = not self._is_turn_of_retries
         share = (free + self._is_turn_of_retries) // 2
+        crowds = len(self._crowded)
         taken = self._claim_past_crowds(partial(self.claim, claim_due_runs), share)
         if share:
-            self._lookout.after_runs(monotonic(), are_some=taken > 0 or self._looks_again)
+            self._lookout.after_runs(monotonic(), are_some=taken > 0 or len(self._crowded) > crowds)
         return taken, taken == share
 
     def _claim_long_late_slots(self, calls: int) -> int:

@@ -14,8 +14,6 @@ STOP_SECONDS = 7
 """For answers, once a process is told to stop: what is left of Cloud Run's 10 s is for noticing it, the settle and
 the end of the server, which took 1.2 s on a quiet machine."""
 PAYLOAD_BYTES = 32 * 1024 * 1024
-BATCH_ROWS = 256
-"""Of one claim, and of one settle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

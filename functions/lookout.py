@@ -12,7 +12,9 @@ class Lookout:
     """The next look, and which of the rarer things it is for; all instants are of the monotonic clock.
 
     Runs that wait, and slots that are hours late, are looked for by statements of their own. While they find
-    nothing, they are asked every half second only, or when a run is known to have become due.
+    nothing, they are asked every half second only, or when a run is known to have become due. Where destinations are
+    full, what is due for them is gone through every half second only, for what is behind it and for places that others
+    have left; in between, a claim takes what our own calls have left places for.
     """
 
     def __init__(self, now: float, *, waits_for_rates: bool = True) -> None:
@@ -25,8 +27,8 @@ class Lookout:
         self.is_more_due = False
         self.are_slots_waiting = False
         """For a place at their destination, or for the end of a run."""
-        self.finished = 0
-        """So many calls have ended since the last look, and opened as many places."""
+        self.past_crowds_at = -math.inf
+        """What is due for full destinations is not gone through before."""
 
     def never(self) -> None:
         """Nothing is looked for any more."""
@@ -36,34 +38,44 @@ class Lookout:
         """Something may have become due just now, of whatever kind."""
         self.claims_at = self.retries_at = self.runs_at = now
 
-    def put_off(self, now: float) -> None:
-        """Nothing has changed for what waits."""
-        self.claims_at = now + BATCH_SECONDS
-
     def after_fault(self, now: float) -> None:
         self.claims_at = self.retries_at = now + PAUSE_SECONDS
+        self.is_more_due = False
 
     def after_runs(self, now: float, *, are_some: bool) -> None:
         self.runs_at = now if are_some else now + PAUSE_SECONDS
 
-    def after_calls(self, now: float, finished: int) -> None:
-        """So many calls have ended: the more of them, the sooner what waits for their places is looked for."""
-        self.finished += finished
-        if finished and self.are_slots_waiting:
-            self.claims_at = min(self.claims_at, now + BATCH_SECONDS / finished)
-            self.retries_at = min(self.retries_at, self.claims_at)
+    def after_calls(self, now: float) -> None:
+        """Places have become free for which something waits: others may within 50 ms."""
+        self.claims_at = min(self.claims_at, now + BATCH_SECONDS)
 
     def after_settle(self, now: float, *, was_last_chance: bool) -> None:
         """Runs have ended, for which a slot may wait, or, for the end of one's last chance, another such run."""
-        if self.are_slots_waiting or was_last_chance:
-            self.claims_at = self.retries_at = now
         if was_last_chance:
-            self.runs_at = now
+            self.claims_at = self.retries_at = self.runs_at = now
+        elif self.are_slots_waiting:
+            self.retries_at = max(now, self.past_crowds_at)
+            self.claims_at = min(self.claims_at, self.retries_at)
 
     def expect_retry(self, retry_at: float) -> None:
         self.retries_at = min(self.retries_at, retry_at)
         self.runs_at = min(self.runs_at, retry_at)
         self.claims_at = min(self.claims_at, retry_at)
+
+    def no_crowd(self) -> None:
+        """No destination is known to be full."""
+        self.past_crowds_at = -math.inf
+
+    def after_look_past(self, now: float, *, is_contended: bool) -> None:
+        """Some destinations are full; somebody else was claiming for others just then."""
+        self.past_crowds_at = now + (BATCH_SECONDS if is_contended else PAUSE_SECONDS)
+
+    def found_as_many_as_have_places(self, now: float) -> None:
+        """There may be more, for which our calls that end open places, and it is known what else is due."""
+        self.claims_at = max(now + BATCH_SECONDS, min(self.past_crowds_at, self.runs_at))
+        self.retries_at = min(self.retries_at, self.claims_at)
+        self.is_more_due = False
+        self.are_slots_waiting = True
 
     def found_as_many_as_fit(self, now: float) -> None:
         """There may be more: it is looked for when half a batch has room, at most 50 ms later."""
@@ -96,7 +108,9 @@ class Lookout:
         if self.waits_for_rates:
             self.retries_at = min(self.retries_at, max(opens_at, soon))
         self.runs_at = min(self.runs_at, self.retries_at)
-        slots_at = again_at if self.are_slots_waiting else max(now + slot_seconds, soon)
+        slots_at = (
+            max(again_at, self.past_crowds_at) if self.are_slots_waiting else max(now + slot_seconds, soon)
+        )
         self.claims_at = min(self.retries_at, slots_at)
         is_long_late = slot_seconds <= -LONG_LATE.total_seconds()
         self.long_late_at = now if is_long_late else now + PAUSE_SECONDS

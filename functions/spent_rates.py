@@ -29,6 +29,9 @@ class SpentRates:
         """The targets that still allow nothing."""
         return [target for target, at in self._opens_at.items() if at > now]
 
+    def targets(self) -> set[str]:
+        return {*self._opens_at}
+
     def opens_at(self) -> float:
         """When the first of them may allow a call again, or might have already; infinite without any."""
         return min(self._opens_at.values(), default=math.inf)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from db.backlog import Backlog, read_backlog, sweep
-from db.claiming import Claimed
+from db.claiming import BATCH_ROWS, Claimed
 from db.driver import waiting_by
 from db.engine import Connection, Engine, transaction
 from db.run_claims import release
@@ -27,7 +27,7 @@ from functions.egress import Egress
 from functions.events import log_deactivations, log_deliveries
 from functions.held import HeldRuns
 from functions.housekeeping import clean_up
-from functions.limits import BATCH_ROWS, LEAST_CALL_SECONDS, SPARE_SECONDS, STOP_SECONDS, Limits
+from functions.limits import LEAST_CALL_SECONDS, SPARE_SECONDS, STOP_SECONDS, Limits
 from functions.lookout import BATCH_SECONDS, PAUSE_SECONDS, Lookout
 from functions.notifications import Notifier, NotifySettings, Tell, tell_nobody
 from functions.tally import count_end
@@ -126,10 +126,12 @@ class Tick:
         return backlog
 
     def goes_on(self) -> bool:
-        """Whether a call is in flight, a result unrecorded, or a retry due within the budget."""
+        """Whether a call is in flight, a result unrecorded, a place free, or a retry due within the budget."""
         if self.has_runs():
             return True
-        return self._may_claim() and self._lookout.retries_at + LEAST_CALL_SECONDS <= self._ends_at
+        if not self._may_claim():
+            return False
+        return self._claiming.places() > 0 or self._lookout.retries_at + LEAST_CALL_SECONDS <= self._ends_at
 
     def has_runs(self) -> bool:
         """Whether a call is in flight, or a result unrecorded that there still is time to record."""
@@ -157,13 +159,14 @@ class Tick:
         if not self._deliveries.in_flight:
             time.sleep(pause)
         all_finished = self._deliveries.wait(pause)
-        for finished in all_finished:
-            run = self._held.end(finished.call.id)
-            if finished.attempt is None:
-                self._held.unsent.append(run)
-            else:
-                self._decide(run, finished.attempt)
-        self._lookout.after_calls(monotonic(), len(all_finished))
+        while all_finished:
+            for finished in all_finished:
+                run = self._held.end(finished.call.id)
+                if finished.attempt is None:
+                    self._held.unsent.append(run)
+                else:
+                    self._decide(run, finished.attempt)
+            all_finished = self._deliveries.wait(0)
         if monotonic() >= self._stops_at:
             self._abandon()
 

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, event
 from db.claiming import Claimed, Room
 from db.engine import transaction
 from db.slot_claims import claim_slots
-from functions.claiming import LEAST_ROWS
 from tests.integration.conftest import Insignia
 from tests.integration.conftest import room as empty_room
 from tests.receiver import Answer, Received, Receiver
@@ -23,7 +22,7 @@ def hold(_: Received) -> Answer:
     return 200, b""
 
 
-def test_slots_of_a_full_destination_are_looked_at_four_times_a_second(
+def test_slots_of_a_full_destination_are_looked_at_twice_a_second(
     insignia: Insignia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
@@ -40,7 +39,7 @@ def test_slots_of_a_full_destination_are_looked_at_four_times_a_second(
         insignia.make_due()
         summary = insignia.tick(per_destination=2)
     assert (summary.succeeded, sum(looks)) == (4, 4)
-    assert len(looks) <= 2 * HELD_SECONDS * 4 + 8  # each 50 ms it would be 60
+    assert len(looks) <= 2 * HELD_SECONDS * 2 + 8  # each 50 ms it would be 60
 
 
 def test_a_fast_destination_behind_a_full_one_is_served_as_its_places_become_free(insignia: Insignia) -> None:
@@ -54,15 +53,51 @@ def test_a_fast_destination_behind_a_full_one_is_served_as_its_places_become_fre
         first_of_slow = min(request.at for request in slow.requests)
         last_of_fast = max(request.at for request in fast.requests)
     assert (len(slow.requests), len(fast.requests)) == (4, 40)
-    assert last_of_fast - first_of_slow < HELD_SECONDS + 1  # in quarters of a second it would be 5 s
+    assert last_of_fast - first_of_slow < HELD_SECONDS + 1  # in half seconds it would be 10 s
+
+
+def test_a_claim_for_a_full_destination_asks_for_no_more_than_our_calls_have_left_places(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def ask(connection: Connection, room: Room) -> Claimed:
+        calls = room.calls
+        claimed = claim_slots(connection, room)
+        asked.append((calls, claimed.taken))
+        return claimed
+
+    monkeypatch.setattr("functions.lookout.PAUSE_SECONDS", 60)
+    monkeypatch.setattr("functions.claiming.claim_slots", ask)
+    with Receiver() as receiver:
+        for _ in range(22):
+            insignia.create(receiver.url)
+        insignia.make_due()
+        assert insignia.tick(per_destination=4).succeeded == 22
+    (first, past), later = asked[:2], asked[2:]
+    assert (first, past) == ((256, 4), (252, 0))
+    assert sum(taken for _, taken in later) == 18
+    assert all(calls <= 4 for calls, _ in later)
+
+
+def test_half_of_the_places_of_a_full_destination_are_filled_at_once_again(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("functions.lookout.BATCH_SECONDS", 60)
+    monkeypatch.setattr("functions.lookout.PAUSE_SECONDS", 60)
+    with Receiver() as receiver:
+        for _ in range(12):
+            insignia.create(receiver.url, timeout_seconds=1)
+        insignia.make_due()
+        assert insignia.tick(per_destination=4, budget_seconds=6).succeeded == 12
 
 
 def test_a_destination_is_served_to_its_end_behind_a_long_queue_for_one_that_others_have_filled(
     insignia: Insignia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("functions.claiming.LOOK_PAST_SECONDS", 60)
+    monkeypatch.setattr("functions.lookout.PAUSE_SECONDS", 60)
     with Receiver() as full, Receiver() as fast:
-        for _ in range(LEAST_ROWS * 2):
+        for _ in range(32):
             insignia.create(full.url, timeout_seconds=1)
         insignia.make_due(ago=timedelta(minutes=1))  # older, so first in the queue
         assert len(insignia.claim(2)) == 2  # by another process

@@ -42,21 +42,45 @@ def test_a_retry_of_another_tick_is_looked_for_when_it_is_due() -> None:
     assert lookout.claims_at == lookout.retries_at == lookout.runs_at == NOW + 0.3
 
 
-def test_slots_that_wait_are_looked_for_the_sooner_the_more_calls_have_ended() -> None:
+def test_what_waits_for_full_destinations_is_looked_for_every_half_second_and_after_calls_that_end() -> None:
     lookout = Lookout(NOW)
+    lookout.after_look_past(NOW, is_contended=False)
     lookout.found(NOW, -1, math.inf, gets_anywhere=False)
     assert lookout.are_slots_waiting
+    assert lookout.claims_at == NOW + PAUSE_SECONDS
+    lookout.after_settle(NOW, was_last_chance=False)
+    assert lookout.claims_at == NOW + PAUSE_SECONDS
+    lookout.after_calls(NOW)
+    lookout.after_calls(NOW + 0.01)
     assert lookout.claims_at == NOW + BATCH_SECONDS
-    lookout.after_calls(NOW, 0)
-    assert lookout.claims_at == NOW + BATCH_SECONDS
-    lookout.after_calls(NOW, 10)
-    assert lookout.claims_at == NOW + BATCH_SECONDS / 10
 
 
-def test_calls_that_end_hurry_nothing_when_no_slot_waits() -> None:
+def test_a_tick_goes_on_until_it_has_looked_past_the_rows_of_full_destinations() -> None:
+    lookout = Lookout(NOW)
+    lookout.after_runs(NOW, are_some=False)
+    lookout.after_look_past(NOW, is_contended=False)
+    lookout.found(NOW, -1, math.inf)
+    lookout.found_as_many_as_have_places(NOW + 0.3)
+    assert lookout.claims_at == lookout.retries_at == NOW + PAUSE_SECONDS
+
+
+def test_what_somebody_else_was_claiming_for_is_looked_for_soon() -> None:
+    lookout = Lookout(NOW)
+    lookout.after_look_past(NOW, is_contended=True)
+    lookout.found(NOW, -1, math.inf)
+    assert lookout.claims_at == NOW + BATCH_SECONDS
+
+
+def test_slots_that_wait_for_the_end_of_a_run_are_looked_for_when_runs_have_ended() -> None:
+    lookout = Lookout(NOW)
+    lookout.found(NOW, -1, math.inf)
+    lookout.after_settle(NOW, was_last_chance=False)
+    assert lookout.claims_at == lookout.retries_at == NOW
+
+
+def test_results_hurry_nothing_when_no_slot_waits() -> None:
     lookout = Lookout(NOW)
     lookout.found(NOW, 30, math.inf)
-    lookout.after_calls(NOW, 10)
     lookout.after_settle(NOW, was_last_chance=False)
     assert lookout.claims_at == NOW + 30
 
