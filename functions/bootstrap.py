@@ -28,7 +28,7 @@ API_CONNECTIONS = 5
 TICK_CONNECTIONS = 2
 """Of one instance: with the number of instances, they must fit into what the database allows."""
 
-GARBAGE_THRESHOLD = 20_000
+GARBAGE_THRESHOLD = 50_000
 
 
 def start() -> None:
