@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -44,16 +44,35 @@ MAY_BE_CALLED = """
 MAY_RUN = "(s.status = 'active' OR l.source = 'manual')"
 """A run `l` of a task `s`: only manual runs are made of tasks that are not active."""
 
-DEFINITION = (
-    "name, schedule, timezone, run_at, start_at, end_at, webhook_url, method, headers, signing_secrets,"
-    " success_statuses, max_retry, retry_on, deactivate_after, misfire_policy, catchup_window_seconds, overlap_policy,"
-    " notify_url"
-)
-"""What a claim reads of a task beside its payload, in this order: names in each row cost PostgreSQL as much again."""
 
+class Definition(NamedTuple):
+    """What a claim reads of a task: `payload` is JSON in UTF-8, instants and policies are as PostgreSQL writes them."""
+
+    payload: bytes
+    name: str
+    schedule: str | None
+    timezone: str
+    run_at: str | None
+    start_at: str | None
+    end_at: str | None
+    webhook_url: str
+    method: str
+    headers: Mapping[str, str]
+    signing_secrets: Sequence[str]
+    success_statuses: str
+    max_retry: int
+    retry_on: str
+    deactivate_after: int
+    misfire_policy: str
+    catchup_window_seconds: int
+    overlap_policy: str
+    notify_url: str | None
+
+
+# by their order alone: names in each row cost PostgreSQL as much again
 READ_DEFINITIONS = kept(f"""
 SELECT coalesce(json_agg(definition), '[]')::text FROM (
-    SELECT json_build_array(id, payload::text, {DEFINITION}) AS definition
+    SELECT json_build_array(id, payload::text, {", ".join(Definition._fields[1:])}) AS definition
     FROM tasks WHERE id = ANY (CAST(:task_ids AS uuid[]))
 ) definitions
 """)
@@ -152,23 +171,25 @@ class Claimed:
     changes: list[Change] = field(default_factory=list)
 
 
-def read_definitions(connection: Connection, tasks: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By the ids of the tasks: the fields of DEFINITION, and the `payload` as bytes."""
-    definitions: dict[str, dict[str, Any]] = {}
-    if tasks:
-        names = DEFINITION.split(", ")
-        task_ids = uuid_array(task["task_id"] for task in tasks)
-        for task_id, payload, *values in read_json(connection, READ_DEFINITIONS, {"task_ids": task_ids}):
-            definitions[task_id] = dict(zip(names, values, strict=True), payload=payload.encode())
-    return definitions
+def read_definitions(connection: Connection, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Definition]:
+    """By the ids of the tasks; those that have been deleted are missing."""
+    if not tasks:
+        return {}
+    task_ids = uuid_array(task["task_id"] for task in tasks)
+    rows = read_json(connection, READ_DEFINITIONS, {"task_ids": task_ids})
+    return {task_id: Definition(payload.encode(), *values) for task_id, payload, *values in rows}
 
 
-def timing_of(definition: Mapping[str, Any]) -> Timing:
-    instants = {
-        name: datetime.fromisoformat(definition[name]) if definition[name] else None
-        for name in ("run_at", "start_at", "end_at")
-    }
-    return Timing(schedule=definition["schedule"], timezone=definition["timezone"], **instants)
+def timing_of(definition: Definition) -> Timing:
+    instants = (definition.run_at, definition.start_at, definition.end_at)
+    run_at, start_at, end_at = (datetime.fromisoformat(one) if one else None for one in instants)
+    return Timing(
+        schedule=definition.schedule,
+        timezone=definition.timezone,
+        run_at=run_at,
+        start_at=start_at,
+        end_at=end_at,
+    )
 
 
 def with_instants(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +198,7 @@ def with_instants(run: Mapping[str, Any]) -> dict[str, Any]:
     return {**run, **instants}
 
 
-def claimed_run(run: Mapping[str, Any], task: Mapping[str, Any], definition: Mapping[str, Any]) -> ClaimedRun:
+def claimed_run(run: Mapping[str, Any], task: Mapping[str, Any], definition: Definition) -> ClaimedRun:
     """What a claim has written of a run, read of its task, and read of the task's definition."""
     return ClaimedRun(
         id=run["id"],
@@ -189,16 +210,16 @@ def claimed_run(run: Mapping[str, Any], task: Mapping[str, Any], definition: Map
         lost_leases=run["lost_leases"],
         throttles=run["throttles"],
         destination=task["destination"],
-        task_name=definition["name"],
-        webhook_url=definition["webhook_url"],
-        method=method_named(definition["method"]),
-        headers=definition["headers"],
-        payload=definition["payload"],
-        signing_secrets=tuple(definition["signing_secrets"]),
+        task_name=definition.name,
+        webhook_url=definition.webhook_url,
+        method=method_named(definition.method),
+        headers=definition.headers,
+        payload=definition.payload,
+        signing_secrets=tuple(definition.signing_secrets),
         timeout_seconds=task["timeout_seconds"],
-        success_statuses=definition["success_statuses"],
-        max_retry=definition["max_retry"],
-        retry_on=retry_on_named(definition["retry_on"]),
-        deactivate_after=definition["deactivate_after"],
-        notify_url=definition["notify_url"],
+        success_statuses=definition.success_statuses,
+        max_retry=definition.max_retry,
+        retry_on=retry_on_named(definition.retry_on),
+        deactivate_after=definition.deactivate_after,
+        notify_url=definition.notify_url,
     )

@@ -129,7 +129,7 @@ def begin(
     (definition,) = read_definitions(connection, [state]).values()
     lock_places(connection, state["destination"])
     ledger = Ledger(rates)
-    wait = {"rate_seconds": spend_call(connection, ledger, state["destination"], definition["webhook_url"])}
+    wait = {"rate_seconds": spend_call(connection, ledger, state["destination"], definition.webhook_url)}
     lease = {"lease_id": uuid4(), "lease_seconds": state["timeout_seconds"] + LEASE_MARGIN_SECONDS}
     run = connection.execute(BEGIN_RUN, {**state, **lease, **wait, **values, "run_id": run_id}).scalar_one()
     if run["lease_id"] is None:

@@ -100,13 +100,13 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     if not due:
         return Claimed()
     definitions = read_definitions(connection, due)
-    calls = {run["run_id"]: (run["destination"], definitions[run["task_id"]]["webhook_url"]) for run in due}
+    calls = {run["run_id"]: (run["destination"], definitions[run["task_id"]].webhook_url) for run in due}
     open_places(connection, room, (run["destination"] for run in due))
     room.ledger.open(connection, calls.values())
     tasks = {
         run["run_id"]: run
         for run in due
-        if room.take(*calls[run["run_id"]], len(definitions[run["task_id"]]["payload"]))
+        if room.take(*calls[run["run_id"]], len(definitions[run["task_id"]].payload))
     }
     claims = [
         {

@@ -8,13 +8,22 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, text
 
 from db.backlog import complete_tasks
-from db.claiming import BATCH_ROWS, MAY_BE_CALLED, Claimed, Room, claimed_run, read_definitions, timing_of
+from db.claiming import (
+    BATCH_ROWS,
+    MAY_BE_CALLED,
+    Claimed,
+    Definition,
+    Room,
+    claimed_run,
+    read_definitions,
+    timing_of,
+)
 from db.driver import kept
 from db.engine import transaction, uuid_array
 from db.json_rows import json_rows, read_json
@@ -33,7 +42,7 @@ LONG_LATE = timedelta(hours=1)
 PLANNING_SECONDS = 1.0
 
 destination_of = itemgetter("destination")
-planned_by = itemgetter(
+planned_by = attrgetter(
     "schedule", "timezone", "run_at", "start_at", "end_at", "misfire_policy", "catchup_window_seconds"
 )
 
@@ -134,7 +143,7 @@ class Plan(NamedTuple):
     """What to do with the due slots of a task; `fault` says why its schedule cannot be computed."""
 
     task: Mapping[str, Any]
-    definition: Mapping[str, Any]
+    definition: Definition
     catch_up: CatchUp
     fault: str | None
 
@@ -181,7 +190,7 @@ def claim_long_late_slots(connection: Connection, plans: Sequence[Plan], room: R
     return claimed
 
 
-def plan(due: Iterable[Mapping[str, Any]], definitions: Mapping[str, Mapping[str, Any]]) -> list[Plan]:
+def plan(due: Iterable[Mapping[str, Any]], definitions: Mapping[str, Definition]) -> list[Plan]:
     """Plan tasks in their order, for at most a second; equal schedules and slots are computed once."""
     until = time.monotonic() + PLANNING_SECONDS
     plans: list[Plan] = []
@@ -200,15 +209,15 @@ def plan(due: Iterable[Mapping[str, Any]], definitions: Mapping[str, Mapping[str
     return plans
 
 
-def plan_slots(task: Mapping[str, Any], definition: Mapping[str, Any]) -> tuple[CatchUp, str | None]:
+def plan_slots(task: Mapping[str, Any], definition: Definition) -> tuple[CatchUp, str | None]:
     due = datetime.fromisoformat(task["slot"])
     try:
         return catch_up(
             timing_of(definition),
             due,
             datetime.fromisoformat(task["now"]),
-            MisfirePolicy(definition["misfire_policy"]),
-            timedelta(seconds=definition["catchup_window_seconds"]),
+            MisfirePolicy(definition.misfire_policy),
+            timedelta(seconds=definition.catchup_window_seconds),
         ), None
     except InvalidInput as error:
         return CatchUp(missed=None, run=None, next_run_at=None), f"Deactivated: {error}"
@@ -221,9 +230,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
         return claimed
     task_ids = uuid_array(plan.task["task_id"] for plan in plans)
     live = read_json(connection, READ_LIVE_RUNS, {"task_ids": task_ids})
-    room.ledger.open(
-        connection, ((plan.task["destination"], plan.definition["webhook_url"]) for plan in plans)
-    )
+    room.ledger.open(connection, ((plan.task["destination"], plan.definition.webhook_url) for plan in plans))
     claims: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     begun: list[tuple[Plan, dict[str, Any]]] = []
@@ -244,19 +251,19 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
             if began_at and plan.catch_up.waits:
                 claims.append(moved_row(task, task["slot"], is_catching_up=True))
                 continue
-            is_overlapping = definition["overlap_policy"] == OverlapPolicy.SKIP and began_at is not None
+            is_overlapping = definition.overlap_policy == OverlapPolicy.SKIP and began_at is not None
             if is_overlapping and datetime.fromisoformat(began_at) < slot:
                 message = f"Skipped: the run that began at {began_at} was still under way."
                 rows.append(row | {"status": "skipped", "slot": slot, "message": message})
                 claimed.skipped += 1
-            elif room.take(task["destination"], definition["webhook_url"], len(definition["payload"])):
+            elif room.take(task["destination"], definition.webhook_url, len(definition.payload)):
                 row["status"] = "running"
                 row["slot"] = slot
                 row["lease_id"] = next(lease_ids)
                 row["lease_seconds"] = task["timeout_seconds"] + LEASE_MARGIN_SECONDS
                 if room.ledger.held:
                     row["throttled_ms"] = room.ledger.throttled_ms(
-                        task["destination"], definition["webhook_url"], slot.timestamp()
+                        task["destination"], definition.webhook_url, slot.timestamp()
                     )
                 rows.append(row)
                 begun.append((plan, row))
@@ -273,13 +280,14 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
     started = read_json(connection, BEGIN_RUNS, {"claims": json_rows(claims), "rows": json_rows(rows)})
     if any(claim["next_run_at"] is None for claim in claims):
         complete_tasks(connection)
+    instants = {text: datetime.fromisoformat(text) for text in {*started.values()}}
     for plan, row in begun:
         if row["id"] in started:
             run = {
                 "id": row["id"],
                 "lease_id": row["lease_id"],
                 "scheduled_for": row["slot"],
-                "started_at": datetime.fromisoformat(started[row["id"]]),
+                "started_at": instants[started[row["id"]]],
                 "number": 1,
                 "lost_leases": 0,
                 "throttles": 0,
@@ -295,8 +303,8 @@ def change_of(kind: ChangeKind, plan: Plan, row: Mapping[str, Any]) -> Change:
         kind,
         datetime.fromisoformat(plan.task["now"]),
         task_id=plan.task["task_id"],
-        task_name=plan.definition["name"],
-        notify_url=plan.definition["notify_url"],
+        task_name=plan.definition.name,
+        notify_url=plan.definition.notify_url,
         run_id=row["id"],
         scheduled_for=datetime.fromisoformat(row["slot"]),
         status=row["status"],

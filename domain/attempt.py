@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import cache
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -50,7 +51,7 @@ def answered(
     retry_after_seconds: float | None = None,
 ) -> Attempt:
     """An attempt that got an answer: a success by `success_statuses`; a redirect is not followed."""
-    message = f"the webhook answered HTTP {http_status} {PHRASES.get(http_status, '')}".rstrip()
+    message = said(http_status)
     succeeded = is_success(http_status, success_statuses)
     if 300 <= http_status < 400 and not succeeded:
         message += "; redirects are not followed, so use the final URL"
@@ -62,6 +63,11 @@ def answered(
         response_excerpt=response_excerpt,
         retry_after_seconds=None if succeeded else retry_after_seconds,
     )
+
+
+@cache
+def said(http_status: int) -> str:
+    return f"the webhook answered HTTP {http_status} {PHRASES.get(http_status, '')}".rstrip()
 
 
 def unsendable(reason: str) -> Attempt:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -38,9 +39,9 @@ class Method(StrEnum):
     GET = "GET"
     DELETE = "DELETE"
 
-    @property
+    @cached_property
     def has_body(self) -> bool:
-        return self is not Method.GET and self is not Method.DELETE
+        return self not in (Method.GET, Method.DELETE)
 
 
 class MisfirePolicy(StrEnum):

@@ -19,6 +19,7 @@ from functions import telemetry
 from functions.logs import log_together
 
 MILLISECOND = timedelta(milliseconds=1)
+UNFINISHED = {Disposal.RETRYING: "run.retrying", Disposal.LATE: "run.late"}
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def log_deliveries(settled: Iterable[tuple[Decision, Disposal]]) -> None:
 def record_of_delivery(level: int, decision: Decision, disposal: Disposal) -> logging.LogRecord:
     run, attempt = decision.run, decision.attempt
     fields = {
-        "event": event_of(disposal),
+        "event": UNFINISHED.get(disposal, "run.finished"),
         "task_id": run.task_id,
         "run_id": run.id,
         "trace_id": run.trace_id,
@@ -65,16 +66,6 @@ def record_of_delivery(level: int, decision: Decision, disposal: Disposal) -> lo
     }
     said = (disposal, run.task_name, redacted(run.webhook_url), decision.message)
     return log.makeRecord(log.name, level, "", 0, "%s: %s → %s: %s", said, None, extra={"fields": fields})
-
-
-def event_of(disposal: Disposal) -> str:
-    match disposal:
-        case Disposal.RETRYING:
-            return "run.retrying"
-        case Disposal.LATE:
-            return "run.late"
-        case _:
-            return "run.finished"
 
 
 def log_deactivations(changes: Iterable[Change]) -> None:

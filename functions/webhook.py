@@ -50,6 +50,11 @@ def written(instant: datetime) -> str:
     return instant.isoformat().replace("+00:00", "Z")
 
 
+@lru_cache(maxsize=1_024)  # the runs of a claim begin at the same time
+def in_seconds(instant: datetime) -> str:
+    return str(int(instant.timestamp()))
+
+
 def headers_of(
     of_user: Mapping[str, str],
     method: Method,
@@ -79,7 +84,7 @@ def headers_of(
         **ours,
         **of_user,
         "webhook-id": run_id,
-        "webhook-timestamp": str(int(started_at.timestamp())),
+        "webhook-timestamp": in_seconds(started_at),
         "X-Insignia-Task-Id": task_id,
         "X-Insignia-Scheduled-For": written(scheduled_for),
         "X-Insignia-Attempt": str(number),
