@@ -5,9 +5,8 @@ Why pycurl: docs/adr/0002-pycurl-for-the-calls.md.
 
 import heapq
 import math
-import selectors
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 from socket import socket
 from types import TracebackType
@@ -18,6 +17,7 @@ import pycurl
 from domain.attempt import AttemptError
 from functions.egress import Egress
 from functions.lookups import Lookups
+from functions.sockets import Sockets
 from functions.tls_sessions import TlsSessions
 from functions.transfer import Call, FinishedCall, Transfer, blocked, monotonic, unsent
 
@@ -53,10 +53,9 @@ class Deliveries:
         self._thawed_at = -math.inf
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, KEPT_CONNECTIONS)
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
+        self._sockets = Sockets()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._sockets.watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._selector = selectors.DefaultSelector()
-        self._watched: set[int] = set()
         self._timer_at: float | None = None
         self._tls_sessions = TlsSessions()
         self._begun: list[pycurl.Curl] = []
@@ -67,7 +66,8 @@ class Deliveries:
         self._refusals: dict[str, str | None] = {}
         self._finished: list[FinishedCall] = []
         self._lookups = Lookups()
-        self._selector.register(self._lookups.bell, selectors.EVENT_READ)
+        self._bell = self._lookups.bell.fileno()
+        self._sockets.watch(pycurl.POLL_IN, self._bell)
         self._waiting: deque[Call] = deque()
         self._waits_since: dict[str, float] = {}
 
@@ -114,8 +114,7 @@ class Deliveries:
             self._multi.add_handle(curl)
         self._begun.clear()
 
-    def _admit_waiting(self) -> None:
-        unresolved = self._lookups.collect()
+    def _admit_waiting(self, unresolved: Collection[str]) -> None:
         for _ in range(len(self._waiting)):
             call = self._waiting.popleft()
             host, began_at, now = call.url.host, self._waits_since[call.id], monotonic()
@@ -158,13 +157,14 @@ class Deliveries:
             return
         now = monotonic()
         until = now + (answer.gettimeout() or math.inf)
-        self._selector.register(answer, selectors.EVENT_READ)
+        fd = answer.fileno()
+        self._sockets.watch(pycurl.POLL_IN, fd)
         try:
-            while not self._drive(self._pause(until, now), answer):
+            while not self._drive(self._pause(until, now), fd):
                 if (now := monotonic()) >= until:
                     raise TimeoutError("the database did not answer in time")
         finally:
-            self._selector.unregister(answer)
+            self._sockets.watch(pycurl.POLL_REMOVE, fd)
 
     def _pause(self, until: float, now: float) -> float:
         overdue_at = self._deadlines[0].at if self._deadlines else until
@@ -200,7 +200,7 @@ class Deliveries:
         self._spare.clear()
         self._multi.close()
         self._tls_sessions.close()
-        self._selector.close()
+        self._sockets.close()
         self._lookups.close()
 
     def __enter__(self) -> Self:
@@ -211,20 +211,19 @@ class Deliveries:
     ) -> None:
         self.close()
 
-    def _drive(self, timeout: float, answer: socket | None = None) -> bool:
-        """Wait for events and deal with them; whether `answer` is among what can be read."""
+    def _drive(self, timeout: float, answer: int | None = None) -> bool:
+        """Wait for events and deal with them; whether the socket `answer` is among what can be read."""
         is_answered = False
-        for key, events in self._selector.select(timeout):
-            if key.fileobj is self._lookups.bell:
-                continue
-            if key.fileobj is answer:
+        unresolved: Collection[str] = ()
+        for fd, action in self._sockets.wait(timeout):
+            if fd == self._bell:
+                unresolved = self._lookups.collect()
+            elif fd == answer:
                 is_answered = True
-                continue
-            action = (pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0) | (
-                pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
-            )
-            self._multi.socket_action(key.fd, action)
-        self._admit_waiting()
+            else:
+                self._multi.socket_action(fd, action)
+        if self._waiting:
+            self._admit_waiting(unresolved)
         self._add_begun()
         if self._timer_at is not None and self._timer_at <= monotonic():
             self._timer_at = None
@@ -274,20 +273,6 @@ class Deliveries:
         self._multi.remove_handle(transfer.curl)
         del self._transfers[transfer.curl]
         self._spare.append(transfer)
-
-    def _watch_socket(self, what: int, fd: int, _multi: pycurl.CurlMulti, _data: object) -> None:
-        events = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (
-            selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
-        )
-        if what == pycurl.POLL_REMOVE or not events:
-            if fd in self._watched:
-                self._watched.discard(fd)
-                self._selector.unregister(fd)
-        elif fd in self._watched:
-            self._selector.modify(fd, events)
-        else:
-            self._watched.add(fd)
-            self._selector.register(fd, events)
 
     def _set_timer(self, timeout_ms: int) -> None:
         self._timer_at = None if timeout_ms < 0 else monotonic() + timeout_ms / 1000
