@@ -100,11 +100,11 @@ FROM (
 
 COUNT_TASKS = text("""
 SELECT
-    count(*) FILTER (WHERE status = 'active') AS active,
+    (SELECT count(*) FROM task_state) - count(*) AS active,
     count(*) FILTER (WHERE status = 'inactive' AND deactivated_at IS NULL) AS inactive,
     count(*) FILTER (WHERE deactivated_at IS NOT NULL) AS deactivated,
     count(*) FILTER (WHERE status = 'completed') AS completed
-FROM task_state
+FROM task_state WHERE status <> 'active'
 """)
 
 

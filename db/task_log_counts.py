@@ -30,6 +30,15 @@ ADVISORY_LOCK = 7_205_759_404
 """Any number but that of db/migrations.py: whoever holds it folds, and nobody waits for it."""
 
 
+FIND_HOUR = f"""
+SELECT {{edge}}, CAST(earlier AS int8) FROM (
+    SELECT hour, sum(sum(logs)) OVER (ORDER BY hour {{direction}}) - sum(logs) AS earlier
+    FROM ({LOGS_BY_HOUR}) GROUP BY hour
+) WHERE earlier <= :skip ORDER BY earlier DESC LIMIT 1
+"""
+FIND_HOUR_FROM_NEWEST = text(FIND_HOUR.format(edge="hour + interval '1 hour'", direction="DESC"))
+FIND_HOUR_FROM_OLDEST = text(FIND_HOUR.format(edge="hour", direction=""))
+
 HOUR = timedelta(hours=1)
 AN_HOUR_BEGAN_AT = datetime(2000, 1, 1, tzinfo=UTC)
 BY_HOUR = text(LOGS_BY_HOUR).columns(column("hour", INSTANT), column("logs", Integer)).subquery("by_hour")
@@ -55,6 +64,15 @@ def number_of_logs(since: datetime | None, until: datetime | None) -> ColumnElem
         start = last if since is None else func.greatest(last, first)
         number += counted(start, until)
     return number
+
+
+def find_hour(connection: Connection, skip: int, *, is_newest_first: bool) -> tuple[datetime, int] | None:
+    """Where whoever skips so many logs may come in, and how many come before it: at the end of the hour that holds the
+    next one, or at its beginning if the oldest come first. None without logs.
+    """
+    statement = FIND_HOUR_FROM_NEWEST if is_newest_first else FIND_HOUR_FROM_OLDEST
+    row = connection.execute(statement, {"skip": skip}).one_or_none()
+    return None if row is None else (row[0], row[1])
 
 
 def counted(start: Any, end: Any) -> ColumnElement[int]:

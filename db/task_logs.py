@@ -1,7 +1,7 @@
 """Statements on task logs for the API; db/slot_claims.py and db/settle.py hold the engine's."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -31,13 +31,13 @@ from db.deleted_tasks import read_deleted_tasks
 from db.engine import uuid_array
 from db.paging import Common, Listed, Listing, Page, json_bytes, read_page
 from db.tables import deleted_tasks, task_logs, tasks
-from db.task_log_counts import number_of_logs
+from db.task_log_counts import find_hour, number_of_logs
 from db.tasks import no_such_task
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.run import RunSource, RunStatus, TaskLog, TaskLogOrder
 
 UNDER_WAY = (RunStatus.RUNNING, RunStatus.RETRYING)
-UNSUCCESSFUL = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.MISSED, RunStatus.SKIPPED)
+UNDONE = (RunStatus.CANCELLED, RunStatus.MISSED, RunStatus.SKIPPED)
 
 LATENESS_MS = case(
     (
@@ -68,12 +68,21 @@ TASK_LOG_BYTES = (
 
 SUCCESSES = Common(
     task_logs.c.status == RunStatus.SUCCESS,
-    [task_logs.c.status.in_(UNSUCCESSFUL), task_logs.c.status.in_(UNDER_WAY)],
+    [
+        task_logs.c.status == RunStatus.FAILED,
+        task_logs.c.status.in_(UNDONE),
+        task_logs.c.status.in_(UNDER_WAY),
+    ],
 )
+"""Failures by themselves: of one task they are counted in an index that has no others."""
 
 SCHEDULED = Common(
     task_logs.c.source == RunSource.SCHEDULE, [task_logs.c.source.in_((RunSource.MANUAL, RunSource.API))]
 )
+
+
+FAR = 10_000
+"""So many rows are passed by in an index in the time that it takes to find a place by the hours."""
 
 
 RECENT_RUNS = text("""
@@ -183,6 +192,13 @@ def list_task_logs(
     if wanted.task_id is not None:
         conditions.append(task_logs.c.task_id == wanted.task_id)
         is_of_all = False
+    is_newest_first = order is TaskLogOrder.NEWEST
+    if not conditions and not common and page.skip >= FAR and not page.is_by_cursor:
+        place = find_hour(connection, page.skip, is_newest_first=is_newest_first)
+        if place is not None:
+            created_at, (edge, earlier) = task_logs.c.created_at, place
+            conditions.append(created_at < edge if is_newest_first else created_at >= edge)
+            page = replace(page, skip=page.skip - earlier)
     listed = Listed(
         rows=SELECT_TASK_LOG, source=task_logs, counted=task_logs, size=TASK_LOG_BYTES, item_of=task_log_of
     )
@@ -193,7 +209,7 @@ def list_task_logs(
         page,
         order=task_logs.c.created_at,
         identity=task_logs.c.id,
-        is_descending=order is TaskLogOrder.NEWEST,
+        is_descending=is_newest_first,
         common=common,
         number=number if is_of_all else None,
     )

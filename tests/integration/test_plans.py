@@ -26,7 +26,7 @@ from db.manual_runs import begin_run
 from db.paging import Page
 from db.retention import remove_expired_logs
 from db.stats import read_hours_of_task, read_stats
-from db.task_logs import UNDER_WAY, UNSUCCESSFUL, TaskLogFilter, list_task_logs, read_recent_runs
+from db.task_logs import UNDER_WAY, UNDONE, TaskLogFilter, list_task_logs, read_recent_runs
 from db.tasks import TaskFilter, create_task, delete_task, get_task, list_tasks, update_task
 from domain.retention import Retention
 from domain.run import RunSource, RunStatus, TaskLogOrder
@@ -240,6 +240,22 @@ def test_active_tasks_are_counted_by_those_that_are_not(filled: Filled) -> None:
     assert {step.table for step in found if step.table in BIG and step.rows > MOST_ROWS} == {"tasks"}
 
 
+@pytest.mark.parametrize("order", TaskLogOrder)
+def test_a_page_of_logs_that_is_far_away_is_found_by_its_hour(filled: Filled, order: TaskLogOrder) -> None:
+    page = Page(limit=100, skip=LOGS // 2)
+    found = steps(filled.engine, lambda connection: list_task_logs(connection, TaskLogFilter(), order, page))
+    assert wasteful(found) == []
+
+
+def test_failures_of_a_task_are_counted_in_their_own_index(filled: Filled) -> None:
+    wanted = TaskLogFilter(task_id=filled.talkative, status=RunStatus.SUCCESS)
+    found = steps(
+        filled.engine,
+        lambda connection: list_task_logs(connection, wanted, TaskLogOrder.NEWEST, Page(limit=9)),
+    )
+    assert {step.index for step in found} >= {"task_logs_failed_of_task"}
+
+
 NEARLY_ALL_LOGS: dict[str, Json] = {
     "all": {},
     "since": {"since": YESTERDAY - timedelta(days=9)},
@@ -256,7 +272,9 @@ NEARLY_ALL_LOGS: dict[str, Json] = {
 
 @pytest.mark.parametrize("wanted", NEARLY_ALL_LOGS.values(), ids=NEARLY_ALL_LOGS)
 def test_a_total_that_most_logs_are_in_reads_few_of_them(filled: Filled, wanted: Json) -> None:
-    assert {RunStatus.SUCCESS, *UNSUCCESSFUL, *UNDER_WAY} == set(RunStatus), "they are what the others leave"
+    assert {RunStatus.SUCCESS, RunStatus.FAILED, *UNDONE, *UNDER_WAY} == set(RunStatus), (
+        "they are what the others leave"
+    )
 
     def work(connection: Connection) -> None:
         listing = list_task_logs(connection, TaskLogFilter(**wanted), TaskLogOrder.NEWEST, Page(limit=9))
@@ -270,6 +288,11 @@ def test_hours_are_told_without_reading_their_logs(filled: Filled) -> None:
     found = steps(filled.engine, lambda connection: read_stats(connection, 720))
     of_hours = [step for step in found if "generate_series" in step.statement and step.table in BIG]
     assert wasteful(of_hours) == []
+
+
+def test_tasks_are_told_by_those_that_are_not_active(filled: Filled) -> None:
+    found = steps(filled.engine, lambda connection: read_stats(connection, 1))
+    assert "task_state_not_active" in {step.index for step in found}
 
 
 TASK = TaskDefinition(name="One", schedule="0 0 1 1 *", webhook_url="https://example.com", payload={})

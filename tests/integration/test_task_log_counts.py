@@ -5,11 +5,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection, text
 
+import db.task_logs
 from db.deleted_tasks import delete_logs_of_deleted_tasks
 from db.engine import make_engine, transaction
 from db.paging import Page
@@ -184,6 +185,28 @@ def test_a_total_of_any_stretch_of_time_is_exact(insignia: Insignia) -> None:
             for until in edges:
                 expected = count(connection, since, until)
                 assert total(connection, since=since, until=until) == expected, (since, until)
+
+
+@pytest.mark.parametrize("order", TaskLogOrder)
+def test_a_page_far_away_begins_with_the_right_log(
+    insignia: Insignia, order: TaskLogOrder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def page(connection: Connection, *, limit: int, skip: int = 0) -> list[UUID]:
+        listing = list_task_logs(connection, TaskLogFilter(), order, Page(limit=limit, skip=skip))
+        assert listing.total == logs
+        return [log.id for log in listing.items]
+
+    monkeypatch.setattr(db.task_logs, "FAR", 1)
+    with transaction(insignia.engine) as connection:
+        logs = 0
+        assert page(connection, limit=5, skip=2) == []
+        logs = 40
+        add(connection, 25)
+        fold_changes(connection, 3)
+        add(connection, 15, newest=NOON - timedelta(days=3), seconds_apart=0)
+        everything = page(connection, limit=100)
+        for skip in range(1, 45):
+            assert page(connection, limit=3, skip=skip) == everything[skip : skip + 3], skip
 
 
 def test_totals_of_successes_and_of_slots_are_what_the_others_leave(insignia: Insignia) -> None:
