@@ -98,8 +98,8 @@ class Claiming:
         return {one: max(most - self._held.calls[one], 0) for one, most in self._full.items()}
 
     def _has_room_for_batch(self, free: int) -> bool:
-        """Whether half of a batch fits, or half of what a full destination had of ours."""
-        if self._lookout.is_more_due and free >= min(self._limits.concurrency, BATCH_ROWS) // 2:
+        """Whether a batch fits, or half of all calls, or half of what a full destination had of ours."""
+        if self._lookout.is_more_due and free >= min(self._limits.concurrency // 2, BATCH_ROWS):
             return True
         return any(most and 2 * self._held.calls[one] <= most for one, most in self._full.items())
 

@@ -116,7 +116,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         local_tick=one_of(values, "LOCAL_TICK", "on", ("on", "off")) == "on",
         egress_allow=egress_allow(values, "" if in_cloud else LOCAL_EGRESS_ALLOW),
         tick_budget_seconds=whole_number(values, "TICK_BUDGET_SECONDS", 50, 15, 110),
-        delivery_concurrency=whole_number(values, "DELIVERY_CONCURRENCY", 256, 1, 10_000),
+        delivery_concurrency=whole_number(values, "DELIVERY_CONCURRENCY", 500, 1, 10_000),
         destination_concurrency=whole_number(values, "DESTINATION_CONCURRENCY", 64, 1, 10_000),
         destination_rates=destination_rates(values),
         retention_success_days=whole_number(

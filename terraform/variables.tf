@@ -147,7 +147,7 @@ variable "tick_budget_seconds" {
 variable "delivery_concurrency" {
   description = "How many webhook calls a tick may have in flight (DELIVERY_CONCURRENCY)."
   type        = number
-  default     = 256
+  default     = 500
 
   validation {
     condition     = var.delivery_concurrency >= 1 && var.delivery_concurrency <= 10000 && floor(var.delivery_concurrency) == var.delivery_concurrency

@@ -123,7 +123,7 @@ run "defaults" {
       LOG_LEVEL               = "INFO"
       TICK_SERVICE_ACCOUNT    = "insignia-scheduler@p1-example.iam.gserviceaccount.com"
       TICK_BUDGET_SECONDS     = "50"
-      DELIVERY_CONCURRENCY    = "256"
+      DELIVERY_CONCURRENCY    = "500"
       DESTINATION_CONCURRENCY = "64"
       DESTINATION_RATES       = "discord.com/*=5/2s,discordapp.com/*=5/2s"
       RETENTION_SUCCESS_DAYS  = "30"

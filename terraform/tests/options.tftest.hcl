@@ -101,7 +101,7 @@ run "egress_addresses" {
     egress_addresses     = ["first", "second"]
     api_invokers         = ["group:owners@example.com"]
     tick_budget_seconds  = 100
-    delivery_concurrency = 500
+    delivery_concurrency = 300
     egress_allow         = ["10.0.0.0/8", "fd12::/64"]
     cors_origins         = ["https://app.example.com", "http://localhost:3000"]
   }
@@ -141,7 +141,7 @@ run "egress_addresses" {
   assert {
     condition = (
       google_cloudfunctions2_function.tick.service_config[0].environment_variables["TICK_BUDGET_SECONDS"] == "100" &&
-      google_cloudfunctions2_function.tick.service_config[0].environment_variables["DELIVERY_CONCURRENCY"] == "500" &&
+      google_cloudfunctions2_function.tick.service_config[0].environment_variables["DELIVERY_CONCURRENCY"] == "300" &&
       google_cloudfunctions2_function.tick.service_config[0].environment_variables["EGRESS_ALLOW"] == "10.0.0.0/8,fd12::/64" &&
       !contains(keys(google_cloudfunctions2_function.function["migrate"].service_config[0].environment_variables), "EGRESS_ALLOW") &&
       google_cloudfunctions2_function.function["api"].service_config[0].environment_variables["CORS_ORIGINS"] == "https://app.example.com,http://localhost:3000" &&

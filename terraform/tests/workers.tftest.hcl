@@ -61,7 +61,7 @@ run "four_workers" {
       LOG_LEVEL               = "INFO"
       DELIVER_SERVICE_ACCOUNT = "insignia-pubsub@p1-example.iam.gserviceaccount.com"
       TICK_BUDGET_SECONDS     = "100"
-      DELIVERY_CONCURRENCY    = "256"
+      DELIVERY_CONCURRENCY    = "500"
       DESTINATION_CONCURRENCY = "64"
       DESTINATION_RATES       = "discord.com/*=5/2s,discordapp.com/*=5/2s"
       MIGRATE_URL             = "https://insignia-migrate-123456789012.europe-west1.run.app"

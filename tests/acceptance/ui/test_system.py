@@ -69,7 +69,7 @@ def test_version_schema_and_settings_are_told_and_no_secret(
 ) -> None:
     somebody, headers = browser_of
     page = somebody("GET", PATH, headers=headers).text
-    for told in (VERSION, "this code needs 0", "DELIVERY_CONCURRENCY", "256", "API_TOKEN", "not set"):
+    for told in (VERSION, "this code needs 0", "DELIVERY_CONCURRENCY", "500", "API_TOKEN", "not set"):
         assert told in page
     assert TOKEN not in page
     assert server_database not in page
