@@ -5,19 +5,16 @@ The names of the JSON's fields are Cloud Logging's: https://cloud.google.com/log
 
 import json
 import logging
-import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
 
-import flask
 import orjson
 
-from functions.request_id import request_id
+from functions.request_id import request_id, trace_id
 from functions.settings import Settings, SettingsError
 
 FILE_BYTES = 10_000_000
@@ -118,7 +115,7 @@ class CloudFormatter(logging.Formatter):
         }
         if identity := request_id.get():
             entry["request_id"] = identity
-        if trace := trace_id():
+        if trace := trace_id.get():
             entry["logging.googleapis.com/trace"] = (
                 f"projects/{self._project}/traces/{trace}" if self._project else trace
             )
@@ -139,19 +136,3 @@ class LocalFormatter(logging.Formatter):
         time = datetime.fromtimestamp(record.created).astimezone()
         line = f"{time:%H:%M:%S} {level}{record.getMessage()}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
-
-
-def trace_id() -> str | None:
-    """The trace of the request being served, by Google's header or by W3C Trace Context."""
-    if not flask.has_request_context():
-        return None
-    headers = flask.request.environ  # read for each line, and quicker than the headers made of it
-    return trace_in(headers.get("HTTP_X_CLOUD_TRACE_CONTEXT", ""), headers.get("HTTP_TRACEPARENT", ""))
-
-
-@lru_cache(maxsize=64)  # a tick writes thousands of lines within one request
-def trace_in(google: str, w3c: str) -> str | None:
-    match = re.fullmatch(r"([0-9a-f]{32})(?:[/;].*)?", google) or re.fullmatch(
-        r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}", w3c
-    )
-    return match[1] if match else None

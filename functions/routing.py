@@ -210,7 +210,7 @@ def _refusals(rules: Sequence[Rule]) -> Iterator[Rule]:
 
 
 def _serve(adapter: MapAdapter, request: flask.Request, refuse: Refusal) -> flask.Response:
-    with known_by(request.headers.get(HEADER)):
+    with known_by(request.headers):
         body = RequestBody(request)
         response = _answer_or_refusal(adapter, request, body, refuse)
         body.discard()
@@ -219,7 +219,7 @@ def _serve(adapter: MapAdapter, request: flask.Request, refuse: Refusal) -> flas
 
 def framework_problem(error: HTTPException) -> flask.Response:
     """The answer for an error that functions-framework raises before or around our function."""
-    with known_by(flask.request.headers.get(HEADER)):
+    with known_by(flask.request.headers):
         return _with_headers(flask.request, problem(FRAMEWORK_ERRORS.get(error.code, INTERNAL_ERROR)))
 
 

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import flask
 import pytest
+from werkzeug.datastructures import Headers
 
 from functions import logs
-from functions.request_id import request_id
+from functions.request_id import known_by
 from functions.settings import load
 from tests.unit.test_settings import CLOUD
 
@@ -32,10 +32,9 @@ def logging_as_before() -> Iterator[None]:
 
 def test_the_cloud_gets_one_json_object_per_event(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(load(CLOUD))
-    token = request_id.set("r-1")
     fields = {"task_id": "t-1", "attempt": 2}
-    logging.getLogger("insignia").warning("Ünicode\nand %s", "more", extra={"fields": fields})
-    request_id.reset(token)
+    with known_by(Headers({"X-Request-Id": "r-1"})):
+        logging.getLogger("insignia").warning("Ünicode\nand %s", "more", extra={"fields": fields})
     (line,) = capsys.readouterr().out.splitlines()
     entry = json.loads(line)
     assert entry["severity"] == "WARNING"
@@ -66,7 +65,7 @@ def test_the_trace_of_the_request_is_in_its_events(
     headers: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure(load(CLOUD | {"GOOGLE_CLOUD_PROJECT": "project-1"}))
-    with flask.Flask("test").test_request_context(headers=headers):
+    with known_by(Headers(headers)):
         logging.getLogger("insignia").info("Hello.")
     entry = json.loads(capsys.readouterr().out)
     assert entry["logging.googleapis.com/trace"] == f"projects/project-1/traces/{TRACE}"
@@ -74,7 +73,7 @@ def test_the_trace_of_the_request_is_in_its_events(
 
 def test_nonsense_in_the_trace_header_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(load(CLOUD))
-    with flask.Flask("test").test_request_context(headers={"traceparent": "nonsense"}):
+    with known_by(Headers({"traceparent": "nonsense"})):
         logging.getLogger("insignia").info("Hello.")
     assert "logging.googleapis.com/trace" not in json.loads(capsys.readouterr().out)
 
