@@ -133,9 +133,9 @@ WITH claim AS MATERIALIZED (
         0, 0, 0, coalesce(throttled_ms, 0)
     FROM row, clock
     ON CONFLICT (task_id, scheduled_for) WHERE source = 'schedule' DO NOTHING
-    RETURNING id, execution_time
+    RETURNING id
 )
-SELECT coalesce(json_object_agg(id, execution_time), '{}')::text FROM begun
+SELECT json_build_array((SELECT now FROM clock), coalesce(json_agg(id), '[]'))::text FROM begun
 """)
 
 
@@ -239,21 +239,21 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
     notable: list[tuple[ChangeKind, Plan, dict[str, Any]]] = []
     for plan in plans:
         task, definition, slot = plan.task, plan.definition, plan.catch_up.run
-        began_at = live.get(task["task_id"])
+        live_since = live.get(task["task_id"])
         row = {"id": next(run_ids), "task_id": task["task_id"], "revision": task["revision"]}
         if plan.fault:
             rows.append(row | {"status": "cancelled", "slot": task["slot"], "message": plan.fault})
             claimed.deactivated += 1
             notable.append((ChangeKind.DEACTIVATED, plan, rows[-1]))
         elif slot is not None:
-            if began_at and task["is_catching_up"]:
+            if live_since and task["is_catching_up"]:
                 continue
-            if began_at and plan.catch_up.waits:
+            if live_since and plan.catch_up.waits:
                 claims.append(moved_row(task, task["slot"], is_catching_up=True))
                 continue
-            is_overlapping = definition.overlap_policy == OverlapPolicy.SKIP and began_at is not None
-            if is_overlapping and datetime.fromisoformat(began_at) < slot:
-                message = f"Skipped: the run that began at {began_at} was still under way."
+            is_overlapping = live_since is not None and definition.overlap_policy == OverlapPolicy.SKIP
+            if is_overlapping and datetime.fromisoformat(live_since) < slot:
+                message = f"Skipped: the run that began at {live_since} was still under way."
                 rows.append(row | {"status": "skipped", "slot": slot, "message": message})
                 claimed.skipped += 1
             elif room.take(task["destination"], definition.webhook_url, len(definition.payload)):
@@ -277,23 +277,24 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
             moved_row(task, plan.catch_up.next_run_at, is_catching_up=plan.catch_up.waits, fault=plan.fault)
         )
     claimed.taken = len(claims)
-    started = read_json(connection, BEGIN_RUNS, {"claims": json_rows(claims), "rows": json_rows(rows)})
+    values = {"claims": json_rows(claims), "rows": json_rows(rows)}
+    began_at, ids = read_json(connection, BEGIN_RUNS, values)
+    started_at, written = datetime.fromisoformat(began_at), {*ids}
     if any(claim["next_run_at"] is None for claim in claims):
         complete_tasks(connection)
-    instants = {text: datetime.fromisoformat(text) for text in {*started.values()}}
     for plan, row in begun:
-        if row["id"] in started:
+        if row["id"] in written:
             run = {
                 "id": row["id"],
                 "lease_id": row["lease_id"],
                 "scheduled_for": row["slot"],
-                "started_at": instants[started[row["id"]]],
+                "started_at": started_at,
                 "number": 1,
                 "lost_leases": 0,
                 "throttles": 0,
             }
             claimed.runs.append(claimed_run(run, plan.task, plan.definition))
-    claimed.changes = [change_of(kind, plan, row) for kind, plan, row in notable if row["id"] in started]
+    claimed.changes = [change_of(kind, plan, row) for kind, plan, row in notable if row["id"] in written]
     return claimed
 
 
