@@ -28,18 +28,20 @@ from domain.task import Method
 BATCH_ROWS = 256
 """The most that a claim takes, and a settle writes, at once.
 
-It is in the text of the statements that lock, inside of what limits them to the room there is: what is not asked
-for is not locked, and the server, which plans without values, knows that it is little.
+It is in the text of the statements that lock, inside of the limit to the room there is: what is not asked for is not
+locked, and the server knows that it is little. Their values are in queries of their own: else it would think better
+of a plan that is made for them than of the one it keeps, and make one each time.
 """
 
 MAY_BE_CALLED = """
-        timeout_seconds <= :max_timeout_seconds AND destination NOT IN (SELECT unnest(CAST(:full AS text[])))
+        timeout_seconds <= (SELECT CAST(:max_timeout_seconds AS int))
+        AND destination NOT IN (SELECT unnest(CAST(:full AS text[])))
         AND NOT EXISTS (
             SELECT FROM throttled_destinations t
             WHERE t.destination = s.destination AND t.available_at > statement_timestamp())
-        AND (destination <> ALL (:has_spent) OR (
+        AND (destination NOT IN (SELECT unnest(CAST(:has_spent AS text[]))) OR (
             SELECT s.destination || coalesce(nullif(substring(webhook_url FROM '://[^/?#]*([^?#]*)'), ''), '/')
-            FROM tasks WHERE id = s.task_id) <> ALL (:spent))"""
+            FROM tasks WHERE id = s.task_id) NOT IN (SELECT unnest(CAST(:spent AS text[]))))"""
 
 MAY_RUN = "(s.status = 'active' OR l.source = 'manual')"
 """A run `l` of a task `s`: only manual runs are made of tasks that are not active."""

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from db.claiming import MAY_BE_CALLED, MAY_RUN, Claimed, Room, claimed_run, read_definitions, with_instants
+from db.claiming import (
+    BATCH_ROWS,
+    MAY_BE_CALLED,
+    MAY_RUN,
+    Claimed,
+    Room,
+    claimed_run,
+    read_definitions,
+    with_instants,
+)
 from db.driver import kept
 from db.engine import uuid_array
 from db.json_rows import json_rows, read_json
@@ -15,21 +24,24 @@ from domain.run import LEASE_MARGIN_SECONDS, MAX_LOST_LEASES, ClaimedRun
 
 IS_DUE = f"""
         status IN ('running', 'retrying') AND available_at <= statement_timestamp()
-        AND id <> ALL (CAST(:held AS uuid[]))
+        AND id NOT IN (SELECT unnest(CAST(:held AS uuid[])))
         AND EXISTS (SELECT FROM task_state s WHERE s.task_id = l.task_id AND {MAY_RUN} AND {MAY_BE_CALLED})"""
 
 LOCK_DUE_RUNS = kept(f"""
 WITH last_chance AS MATERIALIZED (
     SELECT id FROM task_logs l
-    WHERE {IS_DUE} AND lost_leases + (status = 'running')::int = :max_lost_leases - 1 AND :has_last_chance
+    WHERE {IS_DUE} AND lost_leases + (status = 'running')::int = {MAX_LOST_LEASES} - 1
+        AND (SELECT CAST(:has_last_chance AS bool))
     ORDER BY available_at LIMIT 1
     FOR UPDATE SKIP LOCKED
 ), run AS MATERIALIZED (
-    SELECT id, task_id, source, available_at FROM task_logs l
-    WHERE {IS_DUE} AND (lost_leases + (status = 'running')::int < :max_lost_leases - 1
-        OR id = (SELECT id FROM last_chance))
-    ORDER BY available_at LIMIT :limit
-    FOR UPDATE SKIP LOCKED
+    SELECT * FROM (
+        SELECT id, task_id, source, available_at FROM task_logs l
+        WHERE {IS_DUE} AND (lost_leases + (status = 'running')::int < {MAX_LOST_LEASES} - 1
+            OR id = (SELECT id FROM last_chance))
+        ORDER BY available_at LIMIT {BATCH_ROWS}
+        FOR UPDATE SKIP LOCKED
+    ) batch LIMIT (SELECT CAST(:limit AS int))
 ), task AS MATERIALIZED (
     SELECT task_id, destination, timeout_seconds, status FROM task_state s
     WHERE task_id IN (SELECT task_id FROM run) AND {MAY_BE_CALLED}
@@ -92,7 +104,6 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     the one that kills its processes must not take those with it that have died beside it.
     """
     limits = {
-        "max_lost_leases": MAX_LOST_LEASES,
         "has_last_chance": room.has_last_chance,
         "held": uuid_array(room.held),
     }

@@ -66,7 +66,7 @@ SELECT coalesce(json_agg(due), '[]')::text FROM (
             AND next_run_at > statement_timestamp() - interval '{LONG_LATE}'
         ORDER BY next_run_at LIMIT {BATCH_ROWS}
         FOR UPDATE SKIP LOCKED
-    ) batch LIMIT :limit
+    ) batch LIMIT (SELECT CAST(:limit AS int))
 ) due
 """)
 

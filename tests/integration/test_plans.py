@@ -25,6 +25,8 @@ from db.health import read_work
 from db.manual_runs import begin_run
 from db.paging import Page
 from db.retention import remove_expired_logs
+from db.run_claims import claim_due_runs
+from db.slot_claims import claim_slots
 from db.stats import read_hours_of_task, read_stats
 from db.task_logs import UNDER_WAY, UNDONE, TaskLogFilter, list_task_logs, read_recent_runs
 from db.tasks import TaskFilter, create_task, delete_task, get_task, list_tasks, update_task
@@ -33,7 +35,7 @@ from domain.run import RunSource, RunStatus, TaskLogOrder
 from domain.task import TaskDefinition, TaskOrder, TaskStatus
 from tests.bench.filled import Filled, fill
 from tests.conftest import url_of
-from tests.integration.conftest import Insignia
+from tests.integration.conftest import Insignia, room
 from tests.receiver import Receiver
 
 TASKS, LOGS = 50_000, 100_000
@@ -373,3 +375,23 @@ def test_a_tick_reads_what_is_due_and_little_else(filled: Filled, plans: str) ->
         "the statements of claims, of settles and of the lookout"
     )
     assert wasteful([step for plan in sent for step in steps_of(plan)]) == []
+
+
+@pytest.mark.parametrize("hosts", [1, 200])
+def test_the_server_plans_a_claim_no_more_often_than_any_statement(filled: Filled, hosts: int) -> None:
+    with filled.engine.connect() as connection:
+        connection.detach()  # and close what is kept of others
+        connection.execute(
+            text(
+                "UPDATE task_state SET destination = 'http://' || mod(abs(hashtext(task_id::text)), :hosts),"
+                " next_run_at = CASE status WHEN 'active' THEN clock_timestamp() END"
+            ),
+            {"hosts": hosts},
+        )
+        connection.execute(text("ANALYZE task_state"))
+        for calls in (64, 3) * 4:
+            claim_slots(connection, replace(room(calls), crowded={"http://7"} if calls == 3 else set()))
+            claim_due_runs(connection, room(calls))
+        plans = connection.execute(text("SELECT statement, custom_plans FROM pg_prepared_statements"))
+        often = [(statement, times) for statement, times in plans if times > 5]
+    assert not often
