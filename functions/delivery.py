@@ -20,6 +20,7 @@ from functions.lookups import Lookups
 from functions.sockets import Sockets
 from functions.tls_sessions import TlsSessions
 from functions.transfer import Call, FinishedCall, Transfer, blocked, monotonic, unsent
+from functions.turns import Turns, Waiting
 
 FROZEN_SECONDS = 5
 """A process that was away for so long does not send what it had claimed: its lease may be another's."""
@@ -58,6 +59,7 @@ class Deliveries:
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._timer_at: float | None = None
         self._tls_sessions = TlsSessions()
+        self._turns = Turns()
         self._begun: list[pycurl.Curl] = []
         self._transfers: dict[pycurl.Curl, Transfer] = {}
         self._deadlines: list[Deadline] = []
@@ -73,7 +75,7 @@ class Deliveries:
 
     @property
     def in_flight(self) -> int:
-        return len(self._transfers) + len(self._waiting) + len(self._finished)
+        return len(self._transfers) + len(self._turns) + len(self._waiting) + len(self._finished)
 
     def start(self, call: Call) -> None:
         """Begin a call, as soon as the addresses of its host are known; looking them up counts for its deadline.
@@ -95,6 +97,25 @@ class Deliveries:
             self._waits_since[call.id] = began_at
 
     def _begin(self, call: Call, began_at: float, addresses: Sequence[str]) -> None:
+        if self._turns.take(call, began_at, addresses) and not self._send(call, began_at, addresses):
+            self._end_turn(call, is_kept=False)
+
+    def _end_turn(self, call: Call, *, is_kept: bool) -> None:
+        while (following := self._turns.give_back(call, is_kept=is_kept)) is not None:
+            if self._take_turn(following):
+                return
+            call = following.call
+
+    def _take_turn(self, waiting: Waiting) -> bool:
+        """Whether the call is on its way; the wait does not count for its deadline."""
+        if self._was_frozen_since(waiting.began_at):
+            self._finished.append(FinishedCall(call=waiting.call, attempt=None))
+            return False
+        waited = monotonic() - waiting.since
+        return self._send(waiting.call, waiting.began_at + waited, waiting.addresses)
+
+    def _send(self, call: Call, began_at: float, addresses: Sequence[str]) -> bool:
+        """Whether it can be sent; a call that cannot has failed."""
         transfer = self._spare.pop() if self._spare else Transfer(self._egress, self._was_frozen_since)
         try:
             transfer.begin(call, began_at, addresses, self._tls_sessions.of(call.url))
@@ -103,10 +124,11 @@ class Deliveries:
             self._finished.append(
                 transfer.failed(AttemptError.PROTOCOL, "the URL or a header cannot be sent")
             )
-            return
+            return False
         self._transfers[transfer.curl] = transfer
         self._watch_deadline(transfer)
         self._begun.append(transfer.curl)
+        return True
 
     def _add_begun(self) -> None:
         """Hand to libcurl what was started, once it has read what arrived: that frees connections for it."""
@@ -167,8 +189,10 @@ class Deliveries:
             self._sockets.watch(pycurl.POLL_REMOVE, fd)
 
     def _pause(self, until: float, now: float) -> float:
+        if self._begun:
+            return 0
         overdue_at = self._deadlines[0].at if self._deadlines else until
-        wake_at = min(until, overdue_at, self._timer_at or until, self._waiting_until())
+        wake_at = min(until, overdue_at, self._timer_at or until, self._turns.next_at, self._waiting_until())
         return min(max(0.0, wake_at - now), MAX_PAUSE_SECONDS)
 
     def _waiting_until(self) -> float:
@@ -179,7 +203,7 @@ class Deliveries:
     def abandon(self) -> set[str]:
         """Drop the calls in flight, and return those that were not sent; whether the others arrived is not known."""
         self._add_begun()
-        unsent = {call.id for call in self._waiting}
+        unsent = self._turns.clear() | {call.id for call in self._waiting}
         unsent |= {transfer.call.id for transfer in self._transfers.values() if not transfer.is_sent}
         for transfer in self._transfers.values():
             transfer.is_finished = True
@@ -224,6 +248,9 @@ class Deliveries:
                 self._multi.socket_action(fd, action)
         if self._waiting:
             self._admit_waiting(unresolved)
+        for one in self._turns.overdue():
+            if not self._take_turn(one):
+                self._end_turn(one.call, is_kept=False)
         self._add_begun()
         if self._timer_at is not None and self._timer_at <= monotonic():
             self._timer_at = None
@@ -264,6 +291,7 @@ class Deliveries:
             deadline = heapq.heappop(self._deadlines)
             if not deadline.is_under_way:
                 continue
+            self._add_begun()  # one that has just got its turn may be overdue, too
             transfer = deadline.transfer
             is_unsent = not transfer.is_sent and self._was_frozen_since(transfer.started_at)
             self._finish(transfer, pycurl.E_ABORTED_BY_CALLBACK if is_unsent else pycurl.E_OPERATION_TIMEDOUT)
@@ -273,6 +301,7 @@ class Deliveries:
         self._multi.remove_handle(transfer.curl)
         del self._transfers[transfer.curl]
         self._spare.append(transfer)
+        self._end_turn(transfer.call, is_kept=code == 0)
 
     def _set_timer(self, timeout_ms: int) -> None:
         self._timer_at = None if timeout_ms < 0 else monotonic() + timeout_ms / 1000

@@ -29,6 +29,7 @@ class KeepaliveReceiver:
         )
         self._closes = closes
         self._certificate = certificate
+        self._transports: list[asyncio.Transport] = []
         self._held: list[asyncio.Transport] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
@@ -36,6 +37,7 @@ class KeepaliveReceiver:
 
     def accepted(self, transport: asyncio.Transport) -> None:
         self.connections += 1
+        self._transports.append(transport)
         tls = transport.get_extra_info("ssl_object")
         self.resumed += tls is not None and tls.session_reused
 
@@ -75,8 +77,14 @@ class KeepaliveReceiver:
             servers = runner.run(self._listen())
             self._is_listening.set()
             self._loop.run_forever()
-            for server in servers:
-                server.close()
+            runner.run(self._close(servers))
+
+    async def _close(self, servers: list[asyncio.Server]) -> None:
+        for server in servers:
+            server.close()
+        for transport in self._transports:
+            transport.abort()
+        await asyncio.sleep(0)
 
     async def _listen(self) -> list[asyncio.Server]:
         context = None
