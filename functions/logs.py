@@ -74,9 +74,10 @@ def log_together(logger: logging.Logger, records: Sequence[logging.LogRecord]) -
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes each line at once, unless it is followed at once by another: then in pieces of whole lines.
+    """Writes each line at once, unless it is followed at once by another: then several, in one call to the system.
 
-    A thousand lines were a thousand calls to the system, in a tick that has little else to wait for.
+    Any line writes those before it, whoever logs it. What a process that is killed may not have written are lines
+    of its last `log_together`.
     """
 
     _unwritten_bytes = 0
