@@ -100,26 +100,22 @@ def read_page(
     order: ColumnElement[Any],
     identity: ColumnElement[UUID],
     is_descending: bool,
-    common: Sequence[Common] = (),
-    number: ColumnElement[int] | None = None,
+    total: ColumnElement[int],
 ) -> Listing[Item]:
-    """The page of the rows that meet `conditions`, and what is `common` among them, in the order of `order`, one of
-    their columns, and `identity`, equal to their `id`.
-
-    `number` is how many meet `conditions`, where that is known without counting them.
+    """The page of the rows that meet `conditions`, in the order of `order`, one of their columns, and `identity`, equal
+    to their `id`; `total` is how many these are, and asked for where that is wanted.
 
     A page ends early, after at least one row, where the sum of their sizes would exceed 16 MiB.
     """
     ordering = [column.desc() if is_descending else column for column in (order, identity)]
-    total, after = None, page.after
+    number, after = None, page.after
     if not page.is_by_cursor:
-        total = connection.execute(counted(listed, conditions, common, number)).scalar_one()
-    conditions = [*conditions, *(one.condition for one in common)]
+        number = connection.execute(select(total)).scalar_one()
     if page.skip and not page.is_by_cursor:
         skipped = listed.narrowed(select(order, identity).where(*conditions)).order_by(*ordering)
         last = connection.execute(skipped.offset(page.skip - 1).limit(1)).one_or_none()
         if last is None:
-            return Listing(items=[], total=total, next=None)
+            return Listing(items=[], total=number, next=None)
         after = Position(*last)
     statement = listed.rows.where(*conditions)
     if after is not None:
@@ -151,16 +147,20 @@ def read_page(
         items.append(listed.item_of(values))
         is_last_of_all = row["count"] == len(items)
         following = None if is_last_of_all else Position(row[order.name], row["id"])
-    return Listing(items=items, total=total, next=following)
+    return Listing(items=items, total=number, next=following)
 
 
 def counted(
     listed: Listed[Any],
     conditions: Sequence[ColumnElement[bool]],
-    common: Sequence[Common],
-    number: ColumnElement[int] | None,
-) -> Select[Any]:
-    """The number of the rows that meet `conditions`, and what is `common`, in one snapshot."""
+    common: Sequence[Common] = (),
+    *,
+    number: ColumnElement[int] | None = None,
+) -> ColumnElement[int]:
+    """The number of the rows that meet `conditions`, and what is `common`; in a statement, that is one snapshot.
+
+    `number` is how many meet `conditions`, where that is known without counting them.
+    """
 
     def counting(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
         return listed.narrowed(select(func.count()).where(*conditions)).scalar_subquery()
@@ -171,4 +171,4 @@ def counted(
         for other in one.others:
             total -= counting(*met, other)
         met.append(one.condition)
-    return select(total)
+    return total

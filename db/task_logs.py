@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.deleted_tasks import read_deleted_tasks
 from db.engine import uuid_array
-from db.paging import Common, Listed, Listing, Page, json_bytes, read_page
+from db.paging import Common, Listed, Listing, Page, counted, json_bytes, read_page
 from db.tables import deleted_tasks, task_logs, tasks
 from db.task_log_counts import find_hour, number_of_logs
 from db.tasks import no_such_task
@@ -65,6 +65,15 @@ TASK_LOG_BYTES = (
     + func.coalesce(json_bytes(task_logs.c.response_excerpt), 0)
 )
 
+
+def task_log_of(row: Mapping[Any, Any]) -> TaskLog:
+    values = dict(row)
+    return TaskLog(**values | {"status": RunStatus(values["status"]), "source": RunSource(values["source"])})
+
+
+LISTED = Listed(
+    rows=SELECT_TASK_LOG, source=task_logs, counted=task_logs, size=TASK_LOG_BYTES, item_of=task_log_of
+)
 
 SUCCESSES = Common(
     task_logs.c.status == RunStatus.SUCCESS,
@@ -166,18 +175,15 @@ def list_task_logs(
     connection: Connection, wanted: TaskLogFilter, order: TaskLogOrder, page: Page
 ) -> Listing[TaskLog]:
     """One page of the logs that match."""
+    deleted = read_deleted_tasks(connection)
+    if wanted.task_id in deleted:
+        return Listing(items=[], total=None if page.is_by_cursor else 0, next=None)
     conditions: list[ColumnElement[bool]] = []
     common: list[Common] = []
     if wanted.since is not None:
         conditions.append(task_logs.c.created_at >= wanted.since)
     if wanted.until is not None:
         conditions.append(task_logs.c.created_at < wanted.until)
-    number = number_of_logs(wanted.since, wanted.until)
-    if deleted := read_deleted_tasks(connection):
-        hidden = cast(literal(uuid_array(deleted)), ARRAY(Uuid))
-        are_hidden = select(func.count()).where(task_logs.c.task_id == any_(hidden), *conditions)
-        number -= are_hidden.scalar_subquery()
-        conditions.append(task_logs.c.task_id != all_(hidden))
     is_of_all = True
     if wanted.status == RunStatus.SUCCESS:
         common.append(SUCCESSES)
@@ -192,26 +198,29 @@ def list_task_logs(
     if wanted.task_id is not None:
         conditions.append(task_logs.c.task_id == wanted.task_id)
         is_of_all = False
+    number = number_of_logs(wanted.since, wanted.until) if is_of_all else None
+    total = counted(LISTED, conditions, common, number=number)
+    listed = [*conditions, *(one.condition for one in common)]
+    if deleted and wanted.task_id is None:
+        hidden = cast(literal(uuid_array(deleted)), ARRAY(Uuid))
+        total -= counted(LISTED, [*conditions, task_logs.c.task_id == any_(hidden)], common)
+        listed.append(task_logs.c.task_id != all_(hidden))
     is_newest_first = order is TaskLogOrder.NEWEST
-    if not conditions and not common and page.skip >= FAR and not page.is_by_cursor:
+    if not listed and page.skip >= FAR and not page.is_by_cursor:
         place = find_hour(connection, page.skip, is_newest_first=is_newest_first)
         if place is not None:
             created_at, (edge, earlier) = task_logs.c.created_at, place
-            conditions.append(created_at < edge if is_newest_first else created_at >= edge)
+            listed.append(created_at < edge if is_newest_first else created_at >= edge)
             page = replace(page, skip=page.skip - earlier)
-    listed = Listed(
-        rows=SELECT_TASK_LOG, source=task_logs, counted=task_logs, size=TASK_LOG_BYTES, item_of=task_log_of
-    )
     return read_page(
         connection,
+        LISTED,
         listed,
-        conditions,
         page,
         order=task_logs.c.created_at,
         identity=task_logs.c.id,
         is_descending=is_newest_first,
-        common=common,
-        number=number if is_of_all else None,
+        total=total,
     )
 
 
@@ -253,8 +262,3 @@ def delete_task_log(connection: Connection, log_id: UUID) -> None:
 
 def under_way(log_id: UUID) -> Conflict:
     return Conflict(f"The run {log_id} is under way; change or delete its log after it has ended.")
-
-
-def task_log_of(row: Mapping[Any, Any]) -> TaskLog:
-    values = dict(row)
-    return TaskLog(**values | {"status": RunStatus(values["status"]), "source": RunSource(values["source"])})

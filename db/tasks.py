@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Text, cast, delete, func, inse
 
 from db.cancellation import cancel_due_slots, cancel_waiting_runs
 from db.deleted_tasks import delete_logs
-from db.paging import Common, Listed, Listing, Page, json_bytes, read_page
+from db.paging import Common, Listed, Listing, Page, counted, json_bytes, read_page
 from db.tables import task_logs, task_state, tasks
 from domain.errors import InvalidInput, InvalidSchedule, NotFound, PreconditionFailed
 from domain.retry import RetryOn
@@ -127,7 +127,7 @@ def list_tasks(connection: Connection, wanted: TaskFilter, order: TaskOrder, pag
     """One page of the tasks that match; in the order of next_run_at only those that have one."""
     conditions: list[ColumnElement[bool]] = []
     column, identity = ORDERED_BY[order.removeprefix("-")]
-    common = []
+    common: list[Common] = []
     if column is task_state.c.next_run_at:
         conditions += [column.is_not(None), IS_ACTIVE]
     if wanted.status == TaskStatus.ACTIVE:
@@ -149,12 +149,12 @@ def list_tasks(connection: Connection, wanted: TaskFilter, order: TaskOrder, pag
     return read_page(
         connection,
         listed,
-        conditions,
+        [*conditions, *(one.condition for one in common)],
         page,
         order=column,
         identity=identity,
         is_descending=order.startswith("-"),
-        common=common,
+        total=counted(listed, conditions, common),
     )
 
 

@@ -157,7 +157,9 @@ def test_logs_of_a_deleted_task_are_not_in_a_total_from_its_deletion_on(insignia
         connection.execute(text("INSERT INTO deleted_tasks VALUES (:id)"), {"id": task.id})
         assert number(connection) == 42
         since, until = NOON - timedelta(hours=2, minutes=5), NOON - timedelta(minutes=10)
-        assert total(connection) == 12
+        assert total(connection) == total(connection, status=RunStatus.SUCCESS) == 12
+        assert total(connection, source=RunSource.API) == 12
+        assert total(connection, task_id=task.id) == 0
         assert total(connection, since=since, until=until) == count(connection, since, until) - 10
 
 
