@@ -5,7 +5,7 @@ MAX_WAIT_SECONDS, or one connection more.
 """
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -36,7 +36,7 @@ class Turns:
     """Whose turn it is; calls over HTTP, or without a body, which each have a fresh connection, are free to go."""
 
     def __init__(self) -> None:
-        self._hosts: dict[tuple[str, str, int], Host] = {}
+        self._hosts: defaultdict[tuple[str, str, int], Host] = defaultdict(Host)
         self._queue: deque[Waiting] = deque()
         self._number = 0
 
@@ -48,7 +48,7 @@ class Turns:
         """Whether the call may go at once; else it waits for `give_back` or `overdue`."""
         if not takes_turns(call):
             return True
-        host = self._hosts.setdefault(call.url.destination, Host())
+        host = self._hosts[call.url.destination]
         if host.free:
             host.free -= 1
         elif host.under_way:
