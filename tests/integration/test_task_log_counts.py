@@ -306,6 +306,14 @@ def test_what_only_an_owner_of_the_database_does_is_counted_anew(insignia: Insig
     assert expected == (0 if "TRUNCATE" in statement else 10)
 
 
+def test_logs_are_counted_anew_on_request(insignia: Insignia) -> None:
+    with transaction(insignia.engine) as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        add(connection, 10)
+    insignia.execute("UPDATE task_logs SET created_at = created_at WHERE false")
+    check(insignia, 10)
+
+
 def test_the_number_is_right_in_each_moment_while_all_write_at_once(insignia: Insignia) -> None:
     """Six threads add, remove, roll back and fold; two look all the time."""
 
