@@ -30,7 +30,7 @@ START_SECONDS = 30
 STOP_SECONDS = 12
 TICK_TIMEOUT_SECONDS = 120
 SERVER_THREADS = "32"
-"""A browser's idle connections each hold one of gunicorn's threads, and the tick needs one too."""
+"""A connection on which a browser sends nothing yet holds one for 5 s, and the tick needs one too."""
 
 PAUSE_SECONDS = 0.1
 

@@ -16,6 +16,7 @@ locals {
         POSTGRES_DB          = google_sql_database.main.name
         GOOGLE_CLOUD_PROJECT = var.project_id
         LOG_LEVEL            = var.log_level
+        THREADS              = tostring(local.functions[f].concurrency) # of the server: docs/scale.md, "The server"
       },
       contains(local.reads_scheduler, f) ? { SCHEDULER_JOB = local.scheduler_job } : {},
       contains(local.notifies, f) && contains(var.http_functions, "api") ? { INSIGNIA_URL = "https://${local.hosts["api"]}" } : {},

@@ -98,6 +98,14 @@ run "defaults" {
   # Environment
 
   assert {
+    condition = alltrue([
+      for f in concat(values(google_cloudfunctions2_function.function), [google_cloudfunctions2_function.tick]) :
+      f.service_config[0].environment_variables["THREADS"] == tostring(f.service_config[0].max_instance_request_concurrency)
+    ])
+    error_message = "The server has a thread for each request that Cloud Run sends at once."
+  }
+
+  assert {
     condition = google_cloudfunctions2_function.function["api"].service_config[0].environment_variables == tomap({
       CLOUD_SQL_INSTANCE      = "p1-example:europe-west1:insignia-c0ffee"
       CLOUD_SQL_IP_TYPE       = "public"
@@ -105,6 +113,7 @@ run "defaults" {
       POSTGRES_DB             = "insignia"
       GOOGLE_CLOUD_PROJECT    = "p1-example"
       LOG_LEVEL               = "INFO"
+      THREADS                 = "20"
       DESTINATION_CONCURRENCY = "64"
       DESTINATION_RATES       = "discord.com/*=5/2s,discordapp.com/*=5/2s"
       SCHEDULER_JOB           = "projects/p1-example/locations/europe-west1/jobs/insignia-tick"
@@ -121,6 +130,7 @@ run "defaults" {
       POSTGRES_DB             = "insignia"
       GOOGLE_CLOUD_PROJECT    = "p1-example"
       LOG_LEVEL               = "INFO"
+      THREADS                 = "1"
       TICK_SERVICE_ACCOUNT    = "insignia-scheduler@p1-example.iam.gserviceaccount.com"
       TICK_BUDGET_SECONDS     = "50"
       DELIVERY_CONCURRENCY    = "500"
@@ -146,6 +156,7 @@ run "defaults" {
       POSTGRES_DB             = "insignia"
       GOOGLE_CLOUD_PROJECT    = "p1-example"
       LOG_LEVEL               = "INFO"
+      THREADS                 = "1"
       DATABASE_APP_USERS      = "insignia-api@p1-example.iam,insignia-tick@p1-example.iam"
       MIGRATE_SERVICE_ACCOUNT = "insignia-tick@p1-example.iam.gserviceaccount.com"
     })

@@ -59,6 +59,7 @@ run "four_workers" {
       POSTGRES_DB             = "insignia"
       GOOGLE_CLOUD_PROJECT    = "p1-example"
       LOG_LEVEL               = "INFO"
+      THREADS                 = "1"
       DELIVER_SERVICE_ACCOUNT = "insignia-pubsub@p1-example.iam.gserviceaccount.com"
       TICK_BUDGET_SECONDS     = "100"
       DELIVERY_CONCURRENCY    = "500"

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import requests
 
 from db.backlog import read_backlog
@@ -21,13 +22,19 @@ CLOUD_RUN_SECONDS = 10
 """So long after SIGTERM, Cloud Run kills."""
 
 
+@pytest.mark.parametrize("threads", ["1", "4"])
 def test_sigterm_lets_answers_arrive_and_gives_back_the_rest(
-    trial: Trial, database_url: str, tmp_path: Path
+    trial: Trial, database_url: str, tmp_path: Path, threads: str
 ) -> None:
-    """Answered, unanswered and unsent calls take all places, so that other slots are not claimed."""
+    """Answered, unanswered and unsent calls take all places, so that other slots are not claimed.
+
+    With one thread, as `tick` has in the cloud, gunicorn's process is of another kind.
+    """
     with ExitStack() as stack:
         deaf = stack.enter_context(deaf_destination())
-        server = stack.enter_context(server_of(database_url, tmp_path, DELIVERY_CONCURRENCY="11"))
+        server = stack.enter_context(
+            server_of(database_url, tmp_path, DELIVERY_CONCURRENCY="11", THREADS=threads)
+        )
         pool = stack.enter_context(ThreadPoolExecutor())
         answered = trial.create_many_due(5, "/hold", ago=LATE, timeout_seconds=40)
         unanswered = trial.create_many_due(5, "/hang", ago=LATE, timeout_seconds=40)

@@ -8,9 +8,11 @@ import functions_framework
 
 from tests.infra.shell import Deployment
 from tests.infra.sources import (
+    BY_RUN,
     DEPLOY,
     build,
     deployed_by_cloudbuild,
+    deployed_by_document,
     deployed_by_hand,
     environment_of,
     settings_in,
@@ -53,6 +55,9 @@ TUNING = {
     "DELIVER_WORKERS": "workers",
 }
 """Each with its variable of Terraform, which has the name of the substitution of cloudbuild.yaml."""
+OF_THE_SERVER = {"THREADS"}
+"""What functions-framework reads, and the code does not."""
+
 ONLY_WITH_WORKERS = {"DELIVER_WORKERS", "DELIVER_TOPIC"}
 """What `tick` gets of Terraform with workers only, and of cloudbuild.yaml in any case."""
 
@@ -89,9 +94,10 @@ def test_the_settings_of_terraform_are_found() -> None:
 
 
 def test_what_the_cloud_sets_is_a_setting_of_the_code() -> None:
-    assert set_by_terraform() <= settings_read()
-    assert set_by(deployed_by_cloudbuild()) <= settings_read()
-    assert set_by(deployed_by_hand()) <= settings_read()
+    known = settings_read() | OF_THE_SERVER
+    assert set_by_terraform() <= known
+    assert set_by(deployed_by_cloudbuild()) <= known
+    assert set_by(deployed_by_hand()) <= known
 
 
 def test_a_setting_of_the_code_is_set_in_the_cloud_or_there_is_a_reason() -> None:
@@ -149,8 +155,16 @@ def test_only_api_and_tick_get_the_token() -> None:
 
 def test_no_setting_of_ours_is_one_of_the_server_by_another_meaning() -> None:
     """functions-framework would take WORKERS for processes, and with 0 of them answer nothing."""
-    assert {"WORKERS", "THREADS", "PORT"} <= settings_of_the_server()
+    assert {"WORKERS", "PORT", *OF_THE_SERVER} <= settings_of_the_server()
     assert settings_read() & settings_of_the_server() == {"HOST", "PORT", "K_SERVICE"}
+
+
+def test_the_server_has_a_thread_for_each_request_that_cloud_run_sends_at_once() -> None:
+    """terraform/tests hold the same of Terraform."""
+    deployments = [*deployed_by_cloudbuild(), *deployed_by_hand(), *deployed_by_document(BY_RUN)]
+    assert {one.entry_point for one in deployments} == {"api", "tick", "deliver", "migrate"}
+    for one in deployments:
+        assert one.settings["THREADS"] == one.flags["concurrency"], one.name
 
 
 def settings_of_the_server() -> set[str]:
