@@ -39,13 +39,16 @@ FROM (
         SELECT task_id FROM task_logs
         WHERE status = 'running' AND available_at > statement_timestamp()
             AND id NOT IN (SELECT unnest(CAST(:held AS uuid[])))
-        ORDER BY available_at
+        ORDER BY available_at LIMIT (SELECT 1000000)
     ) running JOIN task_state USING (task_id)
     WHERE destination = ANY (ARRAY(SELECT json_array_elements_text(CAST(:destinations AS json))))
     GROUP BY destination
 ) used
 """)
-"""Ordered, so that the server rather follows the index, which forgets what is over; a bitmap goes through all of it."""
+"""Ordered, so that the server rather follows the index, which forgets what is over; a bitmap goes through all of it.
+
+The LIMIT is none: without statistics, only with one does the server prefer an order that it need not make.
+"""
 
 
 def open_places(connection: Connection, room: Room, destinations: Iterable[str]) -> None:

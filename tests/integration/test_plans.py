@@ -20,10 +20,11 @@ from sqlalchemy import Engine, event, text
 
 from db.deleted_tasks import delete_logs_of_deleted_tasks
 from db.driver import KEPT
-from db.engine import Connection, make_engine
+from db.engine import Connection, make_engine, transaction
 from db.health import read_work
 from db.manual_runs import begin_run
 from db.paging import Page
+from db.places import open_places
 from db.retention import remove_expired_logs
 from db.run_claims import claim_due_runs
 from db.slot_claims import claim_slots
@@ -395,3 +396,14 @@ def test_the_server_plans_a_claim_no_more_often_than_any_statement(filled: Fille
         plans = connection.execute(text("SELECT statement, custom_plans FROM pg_prepared_statements"))
         often = [(statement, times) for statement, times in plans if times > 5]
     assert not often
+
+
+def test_a_claim_counts_calls_by_an_index_scan_which_forgets_those_that_have_ended(filled: Filled) -> None:
+    insignia, url = Insignia(filled.engine), "http://127.0.0.1:9"
+    insignia.execute(MAKE_DUE, due=200, url=url, destination=url)
+    with transaction(filled.engine) as connection:
+        assert len(claim_slots(connection, room(200, per_destination=200)).runs) == 200
+    insignia.execute("ANALYZE task_logs")
+    found = steps(filled.engine, lambda connection: open_places(connection, room(1), [url]))
+    counts = [step for step in found if "AS calls" in step.statement and step.table == "task_logs"]
+    assert {(step.kind, step.index) for step in counts} == {("Index Scan", "task_logs_under_way")}
