@@ -1,6 +1,6 @@
 """What a tick takes up, and how much at a time (docs/engine.md, Tick): retries and slots share the free places."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from db.backlog import seconds_until_next
@@ -55,7 +55,11 @@ class Claiming:
         return sum(self._freed().values())
 
     def take(self, free: int) -> None:
-        """Take up retries and slots, if it is time to, at most `free`. Raises Unavailable."""
+        """Take up retries and slots, if it is time to, at most `free`. Raises Unavailable.
+
+        Where destinations are full, a claim is for the places that our own calls have left there since, and every
+        half second for all that is due.
+        """
         lookout, now, free = self._lookout, monotonic(), min(free, BATCH_ROWS)
         freed = self._freed()
         places = sum(freed.values())
@@ -71,17 +75,8 @@ class Claiming:
         self._crowded = set() if looks_past else {one for one in freed if not freed[one]}
         self._contended = set()
         self._spent.forget_open(now)
-        taken, are_more_runs = self._claim_runs(calls)
-        taken += self._claim_past_crowds(partial(self.claim, claim_slots), calls - taken)
-        if monotonic() >= lookout.long_late_at:
-            taken += self._claim_past_crowds(self._claim_long_late_slots, calls - taken)
-        if are_more_runs:
-            taken += self._claim_past_crowds(partial(self.claim, claim_due_runs), calls - taken)
-        if taken == calls:  # there may be more for those that were not reached
-            self._full = {one: max(most, self._held.calls[one]) for one, most in full.items()}
-        crowded = self._crowded - self._contended - self._spent.targets()
-        filled = {one for one, calls in self._held.calls.items() if calls >= self._limits.per_destination}
-        self._full |= {one: self._held.calls[one] for one in crowded | filled}
+        taken = self._claim_all(calls)
+        self._full = self._full_now(not_reached=full if taken == calls else {})
         if not self._full:
             lookout.no_crowd()
         elif looks_past or self._contended:
@@ -96,6 +91,15 @@ class Claiming:
     def _freed(self) -> dict[str, int]:
         """The places that our own calls have left since their destinations were full."""
         return {one: max(most - self._held.calls[one], 0) for one, most in self._full.items()}
+
+    def _full_now(self, not_reached: Mapping[str, int]) -> dict[str, int]:
+        """After a claim: what it found full, what is, and what was and may still be."""
+        calls = self._held.calls
+        full = self._crowded - self._contended - self._spent.targets()
+        full |= {one for one in calls if calls[one] >= self._limits.per_destination}
+        return {one: max(not_reached[one], calls[one]) for one in not_reached} | {
+            one: calls[one] for one in full
+        }
 
     def _has_room_for_batch(self, free: int) -> bool:
         """Whether a batch fits, or half of all calls, or half of what a full destination had of ours."""
@@ -113,6 +117,16 @@ class Claiming:
         self._contended |= room.contended
         self._start(claimed, began_at)
         return claimed.taken
+
+    def _claim_all(self, calls: int) -> int:
+        """Claim of all kinds, together at most so many calls; how many rows were dealt with."""
+        taken, are_more_runs = self._claim_runs(calls)
+        taken += self._claim_past_crowds(partial(self.claim, claim_slots), calls - taken)
+        if monotonic() >= self._lookout.long_late_at:
+            taken += self._claim_past_crowds(self._claim_long_late_slots, calls - taken)
+        if are_more_runs:
+            taken += self._claim_past_crowds(partial(self.claim, claim_due_runs), calls - taken)
+        return taken
 
     def _claim_past_crowds(self, claim: Callable[[int], int], calls: int) -> int:
         """Claim again while rows were in the way whose destinations have no place, so that others have theirs."""

@@ -30,6 +30,7 @@ class SpentRates:
         return [target for target, at in self._opens_at.items() if at > now]
 
     def targets(self) -> set[str]:
+        """All of them, also those that may have opened since they were last asked."""
         return {*self._opens_at}
 
     def opens_at(self) -> float:
