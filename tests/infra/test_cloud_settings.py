@@ -56,7 +56,7 @@ TUNING = {
 }
 """Each with its variable of Terraform, which has the name of the substitution of cloudbuild.yaml."""
 OF_THE_SERVER = {"THREADS"}
-"""What functions-framework reads, and the code does not."""
+"""What functions-framework reads, and the code does not. Nothing else of it is set: docs/scale.md, "The server"."""
 
 ONLY_WITH_WORKERS = {"DELIVER_WORKERS", "DELIVER_TOPIC"}
 """What `tick` gets of Terraform with workers only, and of cloudbuild.yaml in any case."""
