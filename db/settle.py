@@ -340,24 +340,29 @@ def end_unrecordable(connection: Connection, decision: Decision, error: DBAPIErr
 
 
 def result_row(decision: Decision) -> dict[str, object]:
+    """What a settle has to know; of a success, by far the most, what it records, and no more to read and to send."""
     run, attempt = decision.run, decision.attempt
-    return {
+    row: dict[str, object] = {
         "run_id": run.id,
         "lease_id": run.lease_id,
         "task_id": run.task_id,
-        "destination": run.destination,
         "status": decision.status,
-        "delay_seconds": decision.delay_seconds,
-        "throttle_seconds": decision.throttle_seconds,
-        "counts": decision.counts,
-        "is_gone": decision.is_gone,
-        "deactivate_after": run.deactivate_after,
         "message": decision.message,
-        "reason": decision.deactivation_reason if decision.status is RunStatus.FAILED else None,
         "outcome": decision.outcome,
         "http_status": attempt.http_status,
-        "error": attempt.error,
         "attempt_message": attempt.message,
         "duration_ms": attempt.duration_ms,
         "response_excerpt": attempt.response_excerpt,
     }
+    if decision.status is not RunStatus.SUCCESS:
+        row |= {
+            "destination": run.destination,
+            "delay_seconds": decision.delay_seconds,
+            "throttle_seconds": decision.throttle_seconds,
+            "counts": decision.counts,
+            "is_gone": decision.is_gone,
+            "deactivate_after": run.deactivate_after,
+            "reason": decision.deactivation_reason if decision.status is RunStatus.FAILED else None,
+            "error": attempt.error,
+        }
+    return row
