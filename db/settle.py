@@ -8,11 +8,11 @@ noted while somebody is claiming for its destination.
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -230,23 +230,30 @@ def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
 
     One decision per run. Results of one task count one after the other: two failures count twice, and a success
     between them starts the count again. A failure counts only if the task still has the revision under which the
-    slot was claimed. A batch that the database refuses for its data is repeated row by row: a bad row ends alone,
-    as our error.
+    slot was claimed. What comes after a deferred result of its task is deferred, too. A batch that the database
+    refuses for its data is repeated row by row: a bad row ends alone, as our error.
     """
-    settlement = Settlement()
     try:
         with connection.begin_nested():
-            for batch in each_task_once(decisions):
-                settlement.add(settle_batch(connection, batch))
-            return settlement
+            return settle_in_turn(partial(settle_batch, connection), each_task_once(decisions))
     except DBAPIError as error:
         if unavailable_reason(error) is not None:
             raise
         if len(decisions) == 1:
             return end_unrecordable(connection, decisions[0], error)
-    settlement = Settlement()
-    for decision in decisions:
-        settlement.add(settle(connection, [decision]))
+    return settle_in_turn(partial(settle, connection), [[decision] for decision in decisions])
+
+
+def settle_in_turn(
+    settle_some: Callable[[Sequence[Decision]], Settlement], batches: Sequence[Sequence[Decision]]
+) -> Settlement:
+    settlement, waiting = Settlement(), set[str]()
+    for batch in batches:
+        if ready := [one for one in batch if one.run.task_id not in waiting] if waiting else batch:
+            settlement.add(settle_some(ready))
+        for one in batch:
+            if settlement.disposals.setdefault(one.run.id, Disposal.DEFERRED) is Disposal.DEFERRED:
+                waiting.add(one.run.task_id)
     return settlement
 
 

@@ -67,7 +67,7 @@ SELECT start,
     skipped.count AS skipped,
     cancelled.slots AS cancelled
 FROM {HOURS}
-LEFT JOIN (SELECT hour AS start, sum(logs) AS count FROM ({LOGS_BY_HOUR}) GROUP BY hour) all_logs USING (start)
+LEFT JOIN (SELECT hour AS start, sum(logs) AS count FROM ({LOGS_BY_HOUR}) by_hour GROUP BY hour) all_logs USING (start)
 CROSS JOIN LATERAL (SELECT count(*) {IN_HOUR} NOT {{visible}}) hidden
 CROSS JOIN LATERAL (SELECT count(*) {OF_HOUR} AND status = 'failed') failed
 CROSS JOIN LATERAL (SELECT count(*) {OF_HOUR} AND status = 'skipped') skipped

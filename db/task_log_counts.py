@@ -33,8 +33,8 @@ ADVISORY_LOCK = 7_205_759_404
 FIND_HOUR = f"""
 SELECT {{edge}}, CAST(earlier AS int8) FROM (
     SELECT hour, sum(sum(logs)) OVER (ORDER BY hour {{direction}}) - sum(logs) AS earlier
-    FROM ({LOGS_BY_HOUR}) GROUP BY hour
-) WHERE earlier <= :skip ORDER BY earlier DESC LIMIT 1
+    FROM ({LOGS_BY_HOUR}) by_hour GROUP BY hour
+) hours WHERE earlier <= :skip ORDER BY earlier DESC LIMIT 1
 """
 FIND_HOUR_FROM_NEWEST = text(FIND_HOUR.format(edge="hour + interval '1 hour'", direction="DESC"))
 FIND_HOUR_FROM_OLDEST = text(FIND_HOUR.format(edge="hour", direction=""))

@@ -183,7 +183,7 @@ class Deliveries:
         self._sockets.watch(pycurl.POLL_IN, fd)
         try:
             while not self._drive(self._pause(until, now), fd):
-                if (now := monotonic()) >= until:
+                if (now := monotonic()) >= until and not self._drive(0, fd):  # it may have come meanwhile
                     raise TimeoutError("the database did not answer in time")
         finally:
             self._sockets.watch(pycurl.POLL_REMOVE, fd)

@@ -1,6 +1,7 @@
 """The calls in flight go on while the database works on a statement of the same thread."""
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -16,7 +17,7 @@ from domain.task import Method
 from domain.webhook_url import parse_webhook_url
 from functions.delivery import Deliveries
 from functions.egress import Egress
-from functions.transfer import Call
+from functions.transfer import Call, Transfer
 from tests.receiver import Answer, Received, Receiver
 
 
@@ -79,3 +80,28 @@ def test_a_database_that_does_not_answer_is_given_up_and_the_call_goes_on(
     engine.dispose()
     assert finished.attempt is not None
     assert finished.attempt.succeeded
+
+
+def test_an_answer_of_the_database_that_came_while_the_process_was_busy_is_read(
+    database_url: str, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(database_url, pool_size=1, socket_timeout_seconds=0.2)
+    read_header = Transfer._read_header
+
+    def read_header_slowly(transfer: Transfer, line: bytes) -> int | None:
+        monkeypatch.undo()
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:  # busy, beyond the time-out
+            pass
+        return read_header(transfer, line)
+
+    monkeypatch.setattr(Transfer, "_read_header", read_header_slowly)
+    with (
+        Receiver() as receiver,
+        waiting_by(deliveries.go_on_until_readable),
+        transaction(engine) as connection,
+    ):
+        connection.execute(text("SELECT 1"))
+        deliveries.start(call(receiver.url))
+        assert connection.execute(text("SELECT 1 FROM pg_sleep(0.15)")).scalar_one() == 1
+    engine.dispose()

@@ -6,9 +6,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import event, text
 
 from db.engine import transaction
-from db.settle import settle
+from db.settle import Disposal, settle
 from db.slot_claims import claim_slots
 from domain.attempt import Attempt, answered
 from domain.run import ClaimedRun, RunStatus, decide
@@ -145,6 +146,7 @@ def test_claims_at_once_never_start_two_runs_of_a_task(insignia: Insignia) -> No
 
 
 FAILURE = answered(500, duration_ms=1, success_statuses=[range(200, 300)])
+SUCCESS = answered(200, duration_ms=1, success_statuses=[range(200, 300)])
 
 
 def begin_two_runs_of_which_one_is_the_last(
@@ -185,7 +187,20 @@ def test_failures_of_which_nothing_is_left_complete_their_task(insignia: Insigni
     assert insignia.task(task.id).status is TaskStatus.COMPLETED
 
 
-SUCCESS = answered(200, duration_ms=1, success_statuses=[range(200, 300)])
+def test_what_comes_after_a_deferred_result_of_its_task_is_deferred(insignia: Insignia) -> None:
+    """Somebody who holds the task lets go of it before the statement for the second result."""
+    task, first, last = begin_two_runs_of_which_one_is_the_last(insignia)
+
+    def let_go(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "settled" in statement:
+            holder.rollback()
+
+    with insignia.engine.connect() as holder, transaction(insignia.engine) as connection:
+        holder.execute(text("SELECT FROM task_state WHERE task_id = :id FOR UPDATE"), {"id": task.id})
+        event.listen(connection, "after_cursor_execute", let_go)
+        settlement = settle(connection, [decide(first, FAILURE, 0), decide(last, SUCCESS, 0)])
+    assert settlement.disposals == {first.id: Disposal.DEFERRED, last.id: Disposal.DEFERRED}
+    assert {log.status for log in insignia.logs(task.id)} == {RunStatus.RUNNING}
 
 
 @pytest.mark.parametrize("are_together", [True, False])
