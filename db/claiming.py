@@ -117,31 +117,35 @@ class Room:
             "max_timeout_seconds": self.max_timeout_seconds,
         }
 
-    def fitting(self, tasks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The first tasks of each destination, as many as it has places: no more of them can be called now."""
+    def fitting(
+        self, tasks: Iterable[Mapping[str, Any]], times: int = 1
+    ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+        """The first tasks of each destination, so many times as many as it has places; and the others."""
         wanted: Counter[str] = Counter()
-        found = []
+        found: list[Mapping[str, Any]] = []
+        others: list[Mapping[str, Any]] = []
         for task in tasks:
             destination = task["destination"]
             wanted[destination] += 1
-            calls = wanted[destination] + self._taken(destination)
-            if destination in self.crowded:
-                continue
-            if calls <= self.per_destination:
-                found.append(task)
-            else:
-                self.ledger.left.add(destination)
-        return found
+            places = 0 if destination in self.crowded else self._places(destination)
+            (found if wanted[destination] <= times * places else others).append(task)
+        return found, others
 
-    def _taken(self, destination: str) -> int:
-        return self.in_flight.get(destination, 0) + self.elsewhere.get(destination, 0)
+    def leave(self, destinations: Iterable[str]) -> None:
+        """Something due is left; those of the destinations that have no place are why."""
+        for destination in destinations:
+            if self._places(destination) < 1:
+                self.crowded.add(destination)
+                if destination not in self.contended:
+                    self.ledger.left.add(destination)
+
+    def _places(self, destination: str) -> int:
+        taken = self.in_flight.get(destination, 0) + self.elsewhere.get(destination, 0)
+        return self.per_destination - taken
 
     def take(self, destination: str, webhook_url: str, payload_bytes: int) -> bool:
         """Whether one more call fits, and if so, count it. A single large payload always fits."""
-        if self._taken(destination) >= self.per_destination:
-            self.crowded.add(destination)
-            if destination not in self.contended:
-                self.ledger.left.add(destination)
+        self.leave([destination])
         if (
             self.calls < 1
             or destination in self.crowded
@@ -171,6 +175,14 @@ class Claimed:
     skipped: int = 0
     deactivated: int = 0
     changes: list[Change] = field(default_factory=list)
+
+    def add(self, other: "Claimed") -> None:
+        self.runs += other.runs
+        self.taken += other.taken
+        self.missed += other.missed
+        self.skipped += other.skipped
+        self.deactivated += other.deactivated
+        self.changes += other.changes
 
 
 def read_definitions(connection: Connection, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Definition]:

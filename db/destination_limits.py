@@ -86,7 +86,7 @@ class Account:
 
 
 class Ledger:
-    """What the rates still allow in one claim: opened once, asked for each call, and recorded once.
+    """What the rates still allow in one claim: opened, asked for each call, and recorded once.
 
     `rates` are known by their hosts. `closed` are the targets that are known to allow nothing yet: a claim passes them
     over. `waits` tells of those that refused a call how many seconds from now they may allow one. `held` tells by keys
@@ -107,14 +107,15 @@ class Ledger:
     def open(
         self, connection: Connection, calls: Iterable[tuple[str, str]], *, is_waiting: bool = False
     ) -> None:
-        """Find out what is left for calls to destinations and URLs, until the commit."""
+        """Find out what is left for calls to destinations and URLs, until the commit; what is open stays as it is."""
         limits: dict[str, Limit] = {}
         for destination, webhook_url in calls:
             if destination not in self._rate_of:
                 self._rate_of[destination] = rate_of(self._rates, destination)
             if rate := self._rate_of[destination]:
                 limit = limit_of(rate, destination, webhook_url)
-                limits[limit.key] = limit
+                if limit.key not in self._accounts:
+                    limits[limit.key] = limit
         if not limits:
             return
         lock = WAIT_FOR_LOCKS if is_waiting else TRY_LOCKS

@@ -5,7 +5,6 @@ the snapshot before the lock (docs/engine.md, Tick and Overlap).
 """
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter, itemgetter
@@ -32,7 +31,6 @@ from db.places import open_places
 from domain.errors import InvalidInput
 from domain.misfire import CatchUp, Stretch, catch_up
 from domain.notification import Change, ChangeKind, change_of_task
-from domain.rate import destinations_of
 from domain.run import LEASE_MARGIN_SECONDS
 from domain.task import MisfirePolicy, OverlapPolicy
 
@@ -159,13 +157,18 @@ def claim_slots(connection: Connection, room: Room) -> Claimed:
     if not due:
         return Claimed()
     open_places(connection, room, map(destination_of, due))
-    fitting = room.fitting(due)
-    claimed = begin_runs(connection, plan(fitting, read_definitions(connection, fitting)), room)
+    claimed, times = Claimed(), 1
+    fitting, others = room.fitting(due)
+    while fitting:
+        plans = plan(fitting, read_definitions(connection, fitting))
+        claimed.add(begin_runs(connection, plans, room))
+        if len(plans) < len(fitting):
+            break
+        # what was missed or skipped has left its place to others; there may be many more such rows than places
+        times *= 2
+        fitting, others = room.fitting(others, times)
+    room.leave({*map(destination_of, others)})
     room.ledger.record(connection)
-    if len(fitting) < len(due):
-        left = Counter(map(destination_of, due)) - Counter(map(destination_of, fitting))
-        # where one URL has used up its rate, others of its host may be called in its place
-        room.crowded.update(left.keys() - destinations_of(room.ledger.waits))
     return claimed
 
 

@@ -44,7 +44,7 @@ class Claiming:
         self._crowded: set[str] = set()
         self._contended: set[str] = set()
         self._full: dict[str, int] = {}
-        """Destinations at which something waits for a place, and how many calls of ours each had when it was full."""
+        """How many calls of ours there were at each destination that was full, where something may wait for a place."""
         self._sought: set[str] | None = None
         """The destinations that the claim is for; None for all."""
         self._spent = SpentRates()
@@ -79,14 +79,18 @@ class Claiming:
         self._full = self._full_now(not_reached=full if taken == calls else {})
         if not self._full:
             lookout.no_crowd()
-        elif looks_past or self._contended:
-            lookout.after_look_past(monotonic(), is_contended=bool(self._contended))
+        elif looks_past:
+            lookout.after_look_past(monotonic())
+        if self._full and self._contended:
+            lookout.after_contention(monotonic())
         if taken == free:
             lookout.found_as_many_as_fit(monotonic())
         elif is_for_places and self._full:
             lookout.found_as_many_as_have_places(monotonic())
         else:
             self._look_ahead(gets_anywhere=taken > 0 or bool(self._contended))
+            if self._full and not looks_past:
+                lookout.go_on_past_crowds()
 
     def _freed(self) -> dict[str, int]:
         """The places that our own calls have left since their destinations were full."""

@@ -66,9 +66,18 @@ class Lookout:
         """No destination is known to be full."""
         self.past_crowds_at = -math.inf
 
-    def after_look_past(self, now: float, *, is_contended: bool) -> None:
-        """Some destinations are full; somebody else was claiming for others just then."""
-        self.past_crowds_at = now + (BATCH_SECONDS if is_contended else PAUSE_SECONDS)
+    def after_look_past(self, now: float) -> None:
+        """Some destinations are full."""
+        self.past_crowds_at = now + PAUSE_SECONDS
+
+    def after_contention(self, now: float) -> None:
+        """Somebody else was claiming just then for destinations that may have places."""
+        self.past_crowds_at = min(self.past_crowds_at, now + BATCH_SECONDS)
+
+    def go_on_past_crowds(self) -> None:
+        """Do not end before the next look past what is due for full destinations."""
+        if self.are_slots_waiting:
+            self.retries_at = min(self.retries_at, self.past_crowds_at)
 
     def found_as_many_as_have_places(self, now: float) -> None:
         """There may be more, for which our calls that end open places, and it is known what else is due."""
@@ -78,7 +87,7 @@ class Lookout:
         self.are_slots_waiting = True
 
     def found_as_many_as_fit(self, now: float) -> None:
-        """There may be more: it is looked for when half a batch has room, at most 50 ms later."""
+        """There may be more: it is looked for when a batch, or half of all calls, has room, at most 50 ms later."""
         self.claims_at = self.retries_at = now + BATCH_SECONDS
         self.is_more_due = True
         self.are_slots_waiting = False

@@ -2,15 +2,18 @@
 
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import Connection, event
 
 from db.claiming import Claimed, Room
+from db.destination_limits import Ledger
 from db.engine import transaction
 from db.slot_claims import claim_slots
-from tests.integration.conftest import Insignia
+from domain.task import MisfirePolicy
+from tests.integration.conftest import Insignia, rates_of
 from tests.integration.conftest import room as empty_room
 from tests.receiver import Answer, Received, Receiver
 
@@ -118,7 +121,54 @@ def test_no_more_tasks_of_a_destination_are_claimed_than_it_has_places() -> None
         crowded={"c"},
     )
     tasks = [{"destination": one, "id": number} for number, one in enumerate("aabcddd")]
-    assert [task["id"] for task in room.fitting(tasks)] == [0, 4, 5]
+    fitting, others = room.fitting(tasks)
+    assert [task["id"] for task in fitting] == [0, 4, 5]
+    assert [task["id"] for task in others] == [1, 2, 3, 6]
+    assert [task["id"] for task in room.fitting(others, 2)[0]] == [1, 6]
+
+
+def test_slots_that_are_not_called_are_dealt_with_at_once_however_few_places_their_destination_has(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("functions.lookout.BATCH_SECONDS", 60)
+    monkeypatch.setattr("functions.lookout.PAUSE_SECONDS", 60)
+    with Receiver() as receiver:
+        for _ in range(20):
+            insignia.create(receiver.url, timeout_seconds=1, misfire_policy=MisfirePolicy.SKIP)
+        insignia.make_due(ago=timedelta(minutes=5))
+        fresh = [insignia.create_due(receiver.url, timeout_seconds=1) for _ in range(2)]
+        summary = insignia.tick(per_destination=2, budget_seconds=6)
+    assert (summary.missed, summary.succeeded) == (20, 2)
+    assert [insignia.logs(task.id)[0].throttled_ms for task in fresh] == [0, 0]
+    assert insignia.execute("SELECT count(*) FROM destination_limits").scalar_one() == 0
+
+
+def test_places_that_slots_of_one_claim_have_not_used_allow_no_more_than_the_rate(insignia: Insignia) -> None:
+    insignia.create("http://127.0.0.1:9/", misfire_policy=MisfirePolicy.SKIP)
+    insignia.make_due(ago=timedelta(minutes=5))
+    for _ in range(3):
+        insignia.create_due("http://127.0.0.1:9/")
+    here = replace(empty_room(9, per_destination=2), ledger=Ledger(rates_of("127.0.0.1=1/60s")))
+    with transaction(insignia.engine) as connection:
+        claimed = claim_slots(connection, here)
+    assert (claimed.missed, len(claimed.runs), here.crowded) == (1, 1, {"http://127.0.0.1:9"})
+
+
+def test_a_tick_does_not_end_before_it_has_looked_for_the_places_that_others_have_left(
+    insignia: Insignia,
+) -> None:
+    def free_places(_: Received) -> Answer:
+        insignia.execute("DELETE FROM task_logs WHERE task_id = ANY (:ids)", ids=others)
+        return 429, b"", {"Retry-After": "3600"}  # settled at once, before the next claim
+
+    with Receiver() as full, Receiver(free_places) as last:
+        for _ in range(4):
+            insignia.create(full.url)
+        insignia.make_due(ago=timedelta(minutes=1))  # older, so first in the queue
+        others = [run.task_id for run in insignia.claim(2)]
+        insignia.create_due(last.url)
+        insignia.tick(concurrency=1, per_destination=2)
+    assert (len(last.requests), len(full.requests)) == (1, 2)
 
 
 def test_a_claim_that_finds_nothing_asks_once(insignia: Insignia) -> None:

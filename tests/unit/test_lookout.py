@@ -44,7 +44,7 @@ def test_a_retry_of_another_tick_is_looked_for_when_it_is_due() -> None:
 
 def test_what_waits_for_full_destinations_is_looked_for_every_half_second_and_after_calls_that_end() -> None:
     lookout = Lookout(NOW)
-    lookout.after_look_past(NOW, is_contended=False)
+    lookout.after_look_past(NOW)
     lookout.found(NOW, -1, math.inf, gets_anywhere=False)
     assert lookout.are_slots_waiting
     assert lookout.claims_at == NOW + PAUSE_SECONDS
@@ -58,7 +58,7 @@ def test_what_waits_for_full_destinations_is_looked_for_every_half_second_and_af
 def test_a_tick_goes_on_until_it_has_looked_past_the_rows_of_full_destinations() -> None:
     lookout = Lookout(NOW)
     lookout.after_runs(NOW, are_some=False)
-    lookout.after_look_past(NOW, is_contended=False)
+    lookout.after_look_past(NOW)
     lookout.found(NOW, -1, math.inf)
     lookout.found_as_many_as_have_places(NOW + 0.3)
     assert lookout.claims_at == lookout.retries_at == NOW + PAUSE_SECONDS
@@ -66,9 +66,30 @@ def test_a_tick_goes_on_until_it_has_looked_past_the_rows_of_full_destinations()
 
 def test_what_somebody_else_was_claiming_for_is_looked_for_soon() -> None:
     lookout = Lookout(NOW)
-    lookout.after_look_past(NOW, is_contended=True)
+    lookout.after_look_past(NOW)
+    lookout.after_contention(NOW)
     lookout.found(NOW, -1, math.inf)
     assert lookout.claims_at == NOW + BATCH_SECONDS
+
+
+def test_contention_at_each_claim_does_not_put_off_what_is_due_for_full_destinations() -> None:
+    lookout = Lookout(NOW)
+    lookout.after_look_past(NOW)
+    for n in range(20):
+        lookout.after_contention(NOW + n * 0.04)
+    assert lookout.past_crowds_at == NOW + BATCH_SECONDS
+
+
+def test_a_claim_between_two_looks_past_full_destinations_is_not_the_last() -> None:
+    lookout = Lookout(NOW)
+    lookout.after_look_past(NOW)
+    lookout.found(NOW + 0.1, -1, math.inf, gets_anywhere=False)
+    assert lookout.retries_at == math.inf
+    lookout.go_on_past_crowds()
+    assert lookout.claims_at == lookout.retries_at == NOW + PAUSE_SECONDS
+    lookout.found(NOW + 0.1, 30, math.inf, gets_anywhere=False)
+    lookout.go_on_past_crowds()
+    assert lookout.retries_at == math.inf
 
 
 def test_slots_that_wait_for_the_end_of_a_run_are_looked_for_when_runs_have_ended() -> None:
