@@ -1,7 +1,7 @@
 """Calls to one host over HTTPS take turns on the connections that are open: another one costs as much CPU as ten calls.
 
 libcurl does not tell which connections it has, so that they are guessed at here: a wrong guess costs a call
-MAX_WAIT_SECONDS, or one connection more.
+MAX_WAIT_SECONDS, or a connection more, which each call of a burst may cost.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from functions.transfer import Call, monotonic
+from functions.transfer import MAX_IDLE_SECONDS, Call, monotonic
 
 MAX_WAIT_SECONDS = 0.1
 """Then the host is slow, and the call gets a connection of its own."""
@@ -25,10 +25,10 @@ class Waiting(NamedTuple):
 
 @dataclass(slots=True)
 class Host:
-    """`under_way` counts calls, `free` the connections that others have left."""
+    """`under_way` counts calls; `free` is when connections were left that may be open, newest last."""
 
     under_way: int = 0
-    free: int = 0
+    free: deque[float] = field(default_factory=deque)
     waiting: deque[Waiting] = field(default_factory=deque)
 
 
@@ -49,8 +49,10 @@ class Turns:
         if not takes_turns(call):
             return True
         host = self._hosts[call.url.destination]
+        while host.free and host.free[0] + MAX_IDLE_SECONDS < monotonic():
+            host.free.popleft()
         if host.free:
-            host.free -= 1
+            host.free.pop()
         elif host.under_way:
             waiting = Waiting(call, began_at, addresses, monotonic())
             host.waiting.append(waiting)
@@ -69,7 +71,8 @@ class Turns:
             self._number -= 1
             return host.waiting.popleft()
         host.under_way -= 1
-        host.free += is_kept
+        if is_kept:
+            host.free.append(monotonic())
         return None
 
     def overdue(self) -> list[Waiting]:

@@ -9,7 +9,7 @@ import pytest
 from domain.task import Method
 from functions import delivery, turns
 from functions.delivery import Deliveries
-from functions.transfer import Call, monotonic
+from functions.transfer import MAX_IDLE_SECONDS, Call, monotonic
 from tests.bench.certificates import make_certificates
 from tests.keepalive_receiver import KeepaliveReceiver
 from tests.unit.test_delivery import LOOPBACK, call, finish_all, raw_server, resets
@@ -147,3 +147,28 @@ def test_a_process_that_was_frozen_does_not_send_what_waited_for_its_turn(
             finished += deliveries.wait(1)
         assert receiver.requests == 1
     assert [one.call for one in finished if one.attempt is None] == [second]
+
+
+def test_a_connection_counts_as_free_only_for_as_long_as_libcurl_keeps_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(turns, "monotonic", lambda: now)
+    some, calls = turns.Turns(), posts("https://hooks.example.com/", 3)
+
+    def burst() -> list[bool]:
+        return [some.take(one, now, ()) for one in calls]
+
+    def end_all() -> None:
+        nonlocal now
+        now += turns.MAX_WAIT_SECONDS
+        some.overdue()
+        for one in calls:
+            assert some.give_back(one, is_kept=True) is None
+
+    assert burst() == [True, False, False]
+    end_all()
+    assert burst() == [True, True, True]
+    end_all()
+    now += MAX_IDLE_SECONDS + 0.1
+    assert burst() == [True, False, False]
