@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import flask
 
 from db.engine import Engine, make_engine
-from functions import logs, telemetry
+from functions import descriptors, logs, telemetry
 from functions.egress import Egress
 from functions.identity import IdentityVerifier
 from functions.lookups import is_address
@@ -32,12 +32,13 @@ GARBAGE_THRESHOLD = 50_000
 
 
 def start() -> None:
-    """Check the settings and set up logging; a wrong setting ends the process with one line."""
+    """Check the settings, set up logging and the process; a wrong setting ends the process with one line."""
     try:
         logs.configure(settings())
         telemetry.configure(settings().otel_exporter_otlp_endpoint)
     except SettingsError as error:
         sys.exit(f"Insignia cannot start: {error}")
+    descriptors.allow_many()
     without_control_socket()
     collect_garbage_rarely()
 

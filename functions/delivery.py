@@ -6,7 +6,7 @@ Why pycurl: docs/adr/0002-pycurl-for-the-calls.md.
 import heapq
 import math
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from socket import socket
 from types import TracebackType
@@ -136,20 +136,22 @@ class Deliveries:
             self._multi.add_handle(curl)
         self._begun.clear()
 
-    def _admit_waiting(self, unresolved: Collection[str]) -> None:
+    def _admit_waiting(self, unresolved: Mapping[str, bool]) -> None:
         for _ in range(len(self._waiting)):
             call = self._waiting.popleft()
             host, began_at, now = call.url.host, self._waits_since[call.id], monotonic()
             if addresses := self._lookups.addresses(host):
                 self._begin(call, began_at, addresses)
-            elif host in unresolved:
+            elif unresolved.get(host):
                 message = "the host name could not be resolved"
                 self._finished.append(unsent(call, began_at, AttemptError.DNS, message))
             elif now >= began_at + call.timeout_seconds and not self._was_frozen_since(began_at):
                 message = f"the host name was not resolved within {call.timeout_seconds:g} s"
                 self._finished.append(unsent(call, began_at, AttemptError.TIMEOUT, message))
-            elif self._was_frozen_since(began_at) or (
-                not self._lookups.begin(host) and now - began_at > FROZEN_SECONDS
+            elif (
+                host in unresolved
+                or self._was_frozen_since(began_at)
+                or (not self._lookups.begin(host) and now - began_at > FROZEN_SECONDS)
             ):
                 self._finished.append(FinishedCall(call=call, attempt=None))
             else:
@@ -238,7 +240,7 @@ class Deliveries:
     def _drive(self, timeout: float, answer: int | None = None) -> bool:
         """Wait for events and deal with them; whether the socket `answer` is among what can be read."""
         is_answered = False
-        unresolved: Collection[str] = ()
+        unresolved: Mapping[str, bool] = {}
         for fd, action in self._sockets.wait(timeout):
             if fd == self._bell:
                 unresolved = self._lookups.collect()

@@ -3,12 +3,15 @@
 The decision is made where it cannot be circumvented: when a call connects, on the very address that is dialled.
 """
 
+import os
 import socket
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import pycurl
+
+from functions.descriptors import is_for_want_of_one
 
 IP_FAMILIES = {socket.AF_INET, socket.AF_INET6}
 METADATA_HOSTS = {"metadata", "metadata.goog", "metadata.google.internal"}
@@ -84,6 +87,7 @@ class Dial:
         """Forget what was refused to the call before."""
         self._refusal: str | None = None
         self._has_allowed = False
+        self.lacked_descriptor = False
 
     @property
     def refused(self) -> str | None:
@@ -104,8 +108,11 @@ class Dial:
             return pycurl.SOCKET_BAD
         self._has_allowed = True
         try:
-            return HandedOver(family, kind, protocol)
-        except OSError:
+            handed_over = HandedOver(family, kind, protocol)
+            os.close(os.dup(handed_over.fileno()))  # as pycurl will, which does not say why it cannot
+            return handed_over
+        except OSError as error:
+            self.lacked_descriptor = self.lacked_descriptor or is_for_want_of_one(error)
             return pycurl.SOCKET_BAD
 
 

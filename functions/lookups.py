@@ -7,11 +7,13 @@ would fail the calls to all other hosts, and hold up the end of the tick (docs/a
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
 from queue import SimpleQueue
+
+from functions.descriptors import are_used_up
 
 MAX_LOOKUPS = 500
 """Calls in flight bound them already; those of calls that have ended may go on for a while."""
@@ -25,7 +27,7 @@ class Lookups:
         self.bell.setblocking(False)
         self._known: dict[str, Sequence[str]] = {}
         self._under_way: set[str] = set()
-        self._answers: SimpleQueue[tuple[str, Sequence[str]]] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[str, Sequence[str] | None]] = SimpleQueue()
 
     def begin(self, host: str) -> bool:
         """Look a host up, unless that is done or under way; False when too many look-ups are under way."""
@@ -40,18 +42,21 @@ class Lookups:
         """The IP addresses of a host that is known; none of one that is not (yet)."""
         return (host,) if is_address(host) else self._known.get(host, ())
 
-    def collect(self) -> set[str]:
-        """Take the answers that have come; the hosts that cannot be resolved, which may be tried again."""
+    def collect(self) -> Mapping[str, bool]:
+        """Take the answers that have come; the hosts that were not resolved, which may be tried again.
+
+        With each, whether it was asked for: it was not where this process had no file descriptor left.
+        """
         with suppress(BlockingIOError):
             self.bell.recv(4096)
-        failed = set()
+        failed = {}
         while not self._answers.empty():
             host, addresses = self._answers.get()
             self._under_way.discard(host)
             if addresses:
                 self._known[host] = addresses
             else:
-                failed.add(host)
+                failed[host] = addresses is not None
         return failed
 
     def close(self) -> None:
@@ -65,12 +70,16 @@ class Lookups:
             self._ringer.send(b"!")
 
 
-def resolve(host: str) -> Sequence[str]:
-    """The IP addresses of a host in the order of the system's resolver, each once; none if it has none."""
+def resolve(host: str) -> Sequence[str] | None:
+    """The IP addresses of a host in the order of the system's resolver, each once; none if it has none.
+
+    None if this process had no file descriptor left to ask with. The error does not tell: it is the same as for
+    other reasons, and another one on each system.
+    """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        return ()
+        return None if are_used_up() else ()
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 

@@ -99,5 +99,8 @@ def call_unstored(definition: TaskDefinition, status: TaskStatus) -> tuple[Attem
         while not finished:
             finished = deliveries.wait(run.timeout_seconds)
     if finished[0].attempt is None:
-        raise Unavailable("The call was not made: this process had been stopped for a while; try again.")
+        raise Unavailable(
+            "The call was not made: this process had been stopped for a while, or had no file descriptor "
+            "left; try again."
+        )
     return finished[0].attempt, headers_of(finished[0].header_lines)

@@ -4,6 +4,7 @@ PostgreSQL is the only truth: a tick that dies leaves leases that end, and the n
 transaction waits for a call, and any number of ticks may run at once.
 """
 
+import logging
 import math
 import random
 import time
@@ -33,6 +34,8 @@ from functions.notifications import Notifier, NotifySettings, Tell, tell_nobody
 from functions.tally import count_end
 from functions.transfer import monotonic
 from functions.webhook import call_of
+
+log = logging.getLogger(__name__)
 
 
 def run_tick(
@@ -93,6 +96,7 @@ class Tick:
         self._stops_at = math.inf
         self._lookout = Lookout(self._began_at, waits_for_rates=waits_for_rates)
         self._settles_at = math.inf
+        self._claims_again_at = -math.inf
         self._held = HeldRuns()
         self._claiming = Claiming(
             engine, limits, self._lookout, self._held, ends_at=self._ends_at, start=self._start, tell=tell
@@ -164,6 +168,7 @@ class Tick:
                 run = self._held.end(finished.call.id)
                 if finished.attempt is None:
                     self._held.unsent.append(run)
+                    self._rest()
                 else:
                     self._decide(run, finished.attempt)
             all_finished = self._deliveries.wait(0)
@@ -213,7 +218,17 @@ class Tick:
         return self._summary
 
     def _free(self) -> int:
+        if monotonic() < self._claims_again_at:
+            return 0
         return self._limits.concurrency - self._deliveries.in_flight
+
+    def _rest(self) -> None:
+        """Claim nothing for a while: what could not be sent is due at once, and could not be sent now either."""
+        if self._claims_again_at == -math.inf:
+            log.warning(
+                "calls wait: this process was frozen, or has no file descriptor left (DELIVERY_CONCURRENCY)"
+            )
+        self._claims_again_at = monotonic() + PAUSE_SECONDS
 
     def _may_claim(self) -> bool:
         if self._is_stopping():

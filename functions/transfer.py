@@ -30,7 +30,10 @@ MAX_IDLE_SECONDS = 3
 BACKSTOP_SECONDS = 10
 """After a pause libcurl would time a call out before it reads the answer; so ours is the deadline that counts."""
 
-TLS_ERRORS = {35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98}
+TLS_ERRORS = {35, 51, 53, 54, 58, 59, 60, 64, 66, 80, 82, 83, 90, 91, 98}
+OUR_ERRORS = {pycurl.E_ABORTED_BY_CALLBACK, pycurl.E_SSL_CACERT_BADFILE}
+"""We did not let it be sent, or could not read the certificates that we trust, for want of a file descriptor."""
+
 LIBCURL_TOO_LARGE = 100
 """libcurl's own limit on the headers of an answer (300 KB in all, 100 KB for one)."""
 
@@ -60,7 +63,8 @@ class Call(NamedTuple):
 
 
 class FinishedCall(NamedTuple):
-    """`attempt` is None when nothing was sent: this process had been frozen, and the call may no longer be ours.
+    """`attempt` is None when nothing was sent: this process had been frozen, and the call may no longer be ours, or it
+    had no file descriptor left. That is no failure of the webhook.
 
     `header_lines` are the beginning of the answer's headers, as they were received.
     """
@@ -150,7 +154,7 @@ class Transfer:
     def finish(self, code: int) -> FinishedCall:
         self.is_finished = True
         status: int = self.curl.getinfo(pycurl.RESPONSE_CODE)
-        if code == pycurl.E_ABORTED_BY_CALLBACK:
+        if code in OUR_ERRORS or (code == pycurl.E_COULDNT_CONNECT and self._dial.lacked_descriptor):
             return FinishedCall(call=self.call, attempt=None)
         if self._header_bytes > MAX_HEADER_BYTES or code == LIBCURL_TOO_LARGE:
             return self.failed(AttemptError.TOO_LARGE, "the answer's headers are larger than 64 KiB", status)
