@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import asdict
 from datetime import datetime, timedelta, tzinfo
 from io import BytesIO
@@ -171,7 +172,7 @@ class Child:
                 os.kill(os.getpid(), signal.SIGSTOP)
                 self._away_seconds = AWAY_SECONDS
             case Fault.CUT:
-                self._cut()
+                Context().run(self._cut)  # nothing else may go on while it waits for the database
         return True
 
     def _note_backend(self, connection: Any, _: object) -> None:

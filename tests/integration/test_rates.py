@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine
@@ -58,7 +57,10 @@ def test_ticks_that_run_at_once_keep_a_rate_together_and_others_do_not_wait(
     with Receiver() as limited, Receiver() as healthy, ThreadPoolExecutor(2) as ticks:
         for _ in range(9):
             insignia.create(limited.url)
-        insignia.make_due(ago=timedelta(minutes=1))  # older, so first in the queue
+        insignia.make_due()
+        insignia.execute(
+            "UPDATE task_state SET next_run_at = next_run_at - interval '9 s'"
+        )  # first in the queue
         for _ in range(9):
             insignia.create_due(healthy.url)
 
@@ -309,7 +311,7 @@ def test_a_run_by_hand_counts_for_a_rate_and_waits_for_it(insignia: Insignia) ->
         insignia.create_due(receiver.url)
         assert insignia.tick(rates="127.0.0.1=1/60s").started == 0
         insignia.execute(FORGOTTEN)
-        insignia.tick(rates="127.0.0.1=2/60s")
+        insignia.tick(rates="127.0.0.1=2/60s", budget_seconds=14)
     assert len(receiver.requests) == 3
     assert insignia.log(second.id).status is RunStatus.SUCCESS
     assert insignia.log(second.id).throttled_ms > 0
