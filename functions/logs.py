@@ -84,16 +84,20 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = self.format(record) + self.terminator
-            line_bytes = len(line.encode(errors="replace"))
-            if self._unwritten_bytes + line_bytes > PIPE_BYTES:
-                self.flush()
-            self.stream.write(line)
-            self._unwritten_bytes += line_bytes
-            if not hasattr(record, "is_followed"):
-                self.flush()
+            try:
+                self._write(self.format(record) + self.terminator)
+            finally:  # a line that cannot be formatted holds back none of those before it
+                if not hasattr(record, "is_followed"):
+                    self.flush()
         except Exception:  # as logging.StreamHandler does
             self.handleError(record)
+
+    def _write(self, line: str) -> None:
+        line_bytes = len(line.encode(errors="replace"))
+        if self._unwritten_bytes + line_bytes > PIPE_BYTES:
+            self.flush()
+        self.stream.write(line)
+        self._unwritten_bytes += line_bytes
 
     def flush(self) -> None:
         super().flush()

@@ -110,6 +110,21 @@ def test_lines_that_come_together_share_writes_of_whole_lines(monkeypatch: pytes
     assert b"The end." not in pieces[-2]
 
 
+def test_a_line_that_cannot_be_formatted_holds_back_none_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe2(os.O_DIRECT | os.O_NONBLOCK)
+    with os.fdopen(reader, "rb", buffering=0) as pipe, os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(logging, "raiseExceptions", False)
+        logs.configure(load(CLOUD))
+        logger = logging.getLogger("insignia")
+        good, bad = (
+            logger.makeRecord("", logging.INFO, "", 0, "%d calls", (what,), None) for what in (2, "no")
+        )
+        logs.log_together(logger, [good, bad])
+        (line,) = (pipe.read(logs.PIPE_BYTES) or b"").splitlines()
+    assert json.loads(line)["message"] == "2 calls"
+
+
 def test_a_line_that_others_follow_is_written_by_any_that_none_follows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
