@@ -20,6 +20,9 @@ IN_FULL = {
 
 TEMPLATE = "template_of_tests"
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+UNDISTURBED = {"autovacuum": "off"}
+"""A vacuum of its own beside a test moves rows and statistics, and its snapshot keeps the test's from rows."""
+
 numbers = count(1)
 
 
@@ -48,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """The cluster's own connection, outside any transaction, for CREATE DATABASE and the like."""
     data_dir: Path = tmp_path_factory.mktemp("cluster")
-    with EmbeddedPostgres(data_dir, settings=NOT_DURABLE) as url:
+    with EmbeddedPostgres(data_dir, settings=NOT_DURABLE | UNDISTURBED) as url:
         engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         with engine.connect() as connection:
             connection.execute(text(f"CREATE DATABASE {TEMPLATE}"))
