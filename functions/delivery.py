@@ -3,14 +3,12 @@
 Why pycurl: docs/adr/0002-pycurl-for-the-calls.md.
 """
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from itertools import count
 from socket import socket
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import pycurl
 
@@ -32,19 +30,6 @@ MAX_PAUSE_SECONDS = 1
 """So that a pause of this length is told from a freeze."""
 
 
-class Deadline(NamedTuple):
-    """When a call must have ended; its transfer may have ended it before, and make another one."""
-
-    at: float
-    number: int
-    call: Call
-    transfer: Transfer
-
-    @property
-    def is_under_way(self) -> bool:
-        return self.transfer.call is self.call and not self.transfer.is_finished
-
-
 class Deliveries:
     """Calls in flight. Use from one thread; `close()` drops what is still in flight."""
 
@@ -56,20 +41,17 @@ class Deliveries:
         self._multi.setopt(pycurl.M_MAXCONNECTS, KEPT_CONNECTIONS)
         self._sockets = Sockets()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._sockets.watch)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._timer_at: float | None = None
         self._tls_sessions = TlsSessions()
         self._turns = Turns()
         self._begun: list[pycurl.Curl] = []
         self._transfers: dict[pycurl.Curl, Transfer] = {}
-        self._deadlines: list[Deadline] = []
-        self._sequence = count()
+        self._overdue_at = math.inf  # no call in flight has an earlier deadline
         self._spare: list[Transfer] = []
         self._refusals: dict[str, str | None] = {}
         self._finished: list[FinishedCall] = []
         self._lookups = Lookups()
         self._bell = self._lookups.bell.fileno()
-        self._sockets.watch(pycurl.POLL_IN, self._bell)
+        self._sockets.add(self._bell)
         self._waiting: deque[Call] = deque()
         self._waits_since: dict[str, float] = {}
 
@@ -116,7 +98,7 @@ class Deliveries:
 
     def _send(self, call: Call, began_at: float, addresses: Sequence[str]) -> bool:
         """Whether it can be sent; a call that cannot has failed."""
-        transfer = self._spare.pop() if self._spare else Transfer(self._egress, self._was_frozen_since)
+        transfer = self._spare.pop() if self._spare else self._new_transfer()
         try:
             transfer.begin(call, began_at, addresses, self._tls_sessions.of(call.url))
         except (pycurl.error, UnicodeError, ValueError):
@@ -126,9 +108,12 @@ class Deliveries:
             )
             return False
         self._transfers[transfer.curl] = transfer
-        self._watch_deadline(transfer)
+        self._overdue_at = min(self._overdue_at, transfer.deadline)
         self._begun.append(transfer.curl)
         return True
+
+    def _new_transfer(self) -> Transfer:
+        return Transfer(self._egress, self._was_frozen_since, self._sockets.opened)
 
     def _add_begun(self) -> None:
         """Hand to libcurl what was started, once it has read what arrived: that frees connections for it."""
@@ -182,19 +167,20 @@ class Deliveries:
         now = monotonic()
         until = now + (answer.gettimeout() or math.inf)
         fd = answer.fileno()
-        self._sockets.watch(pycurl.POLL_IN, fd)
+        self._sockets.add(fd)
         try:
             while not self._drive(self._pause(until, now), fd):
                 if (now := monotonic()) >= until and not self._drive(0, fd):  # it may have come meanwhile
                     raise TimeoutError("the database did not answer in time")
         finally:
-            self._sockets.watch(pycurl.POLL_REMOVE, fd)
+            self._sockets.discard(fd)
 
     def _pause(self, until: float, now: float) -> float:
         if self._begun:
             return 0
-        overdue_at = self._deadlines[0].at if self._deadlines else until
-        wake_at = min(until, overdue_at, self._timer_at or until, self._turns.next_at, self._waiting_until())
+        timeout_ms = self._multi.timeout()
+        timer_at = now + timeout_ms / 1000 if timeout_ms >= 0 else until
+        wake_at = min(until, timer_at, self._overdue_at, self._turns.next_at, self._waiting_until())
         return min(max(0.0, wake_at - now), MAX_PAUSE_SECONDS)
 
     def _waiting_until(self) -> float:
@@ -208,7 +194,6 @@ class Deliveries:
         unsent = self._turns.clear() | {call.id for call in self._waiting}
         unsent |= {transfer.call.id for transfer in self._transfers.values() if not transfer.is_sent}
         for transfer in self._transfers.values():
-            transfer.is_finished = True
             self._multi.remove_handle(transfer.curl)
             self._spare.append(transfer)
         self._transfers.clear()
@@ -241,21 +226,20 @@ class Deliveries:
         """Wait for events and deal with them; whether the socket `answer` is among what can be read."""
         is_answered = False
         unresolved: Mapping[str, bool] = {}
-        for fd, action in self._sockets.wait(timeout):
+        for fd in self._sockets.wait(timeout):
             if fd == self._bell:
                 unresolved = self._lookups.collect()
             elif fd == answer:
                 is_answered = True
             else:
-                self._multi.socket_action(fd, action)
+                self._multi.socket_action(fd, 0)
         if self._waiting:
             self._admit_waiting(unresolved)
         for one in self._turns.overdue():
             if not self._take_turn(one):
                 self._end_turn(one.call, is_kept=False)
         self._add_begun()
-        if self._timer_at is not None and self._timer_at <= monotonic():
-            self._timer_at = None
+        if self._multi.timeout() == 0:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
         self._end_overdue()
@@ -277,26 +261,14 @@ class Deliveries:
             for curl, code, _ in failed:
                 self._finish(self._transfers[curl], code)
 
-    def _watch_deadline(self, transfer: Transfer) -> None:
-        if len(self._deadlines) > 2 * len(
-            self._transfers
-        ):  # most have ended, and keep their payloads in memory
-            self._deadlines = [deadline for deadline in self._deadlines if deadline.is_under_way]
-            heapq.heapify(self._deadlines)
-        heapq.heappush(
-            self._deadlines, Deadline(transfer.deadline, next(self._sequence), transfer.call, transfer)
-        )
-
     def _end_overdue(self) -> None:
-        now = monotonic()
-        while self._deadlines and (self._deadlines[0].at <= now or not self._deadlines[0].is_under_way):
-            deadline = heapq.heappop(self._deadlines)
-            if not deadline.is_under_way:
-                continue
-            self._add_begun()  # one that has just got its turn may be overdue, too
-            transfer = deadline.transfer
+        if (now := monotonic()) < self._overdue_at:
+            return
+        self._add_begun()  # one that has just got its turn may be overdue, too
+        for transfer in [one for one in self._transfers.values() if one.deadline <= now]:
             is_unsent = not transfer.is_sent and self._was_frozen_since(transfer.started_at)
             self._finish(transfer, pycurl.E_ABORTED_BY_CALLBACK if is_unsent else pycurl.E_OPERATION_TIMEDOUT)
+        self._overdue_at = min((one.deadline for one in self._transfers.values()), default=math.inf)
 
     def _finish(self, transfer: Transfer, code: int) -> None:
         self._finished.append(transfer.finish(code))
@@ -304,6 +276,3 @@ class Deliveries:
         del self._transfers[transfer.curl]
         self._spare.append(transfer)
         self._end_turn(transfer.call, is_kept=code == 0)
-
-    def _set_timer(self, timeout_ms: int) -> None:
-        self._timer_at = None if timeout_ms < 0 else monotonic() + timeout_ms / 1000

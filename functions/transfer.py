@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
+from socket import socket
 from typing import NamedTuple
 
 import certifi
@@ -89,15 +90,17 @@ class Transfer:
     started_at: float
     deadline: float
 
-    def __init__(self, egress: Egress, was_frozen_since: Callable[[float], bool]) -> None:
+    def __init__(
+        self, egress: Egress, was_frozen_since: Callable[[float], bool], opened: Callable[[], None]
+    ) -> None:
         self._dial = Dial(egress)
         self._was_frozen_since = was_frozen_since
-        self.is_finished = True
+        self._opened = opened
         self._shared: pycurl.CurlShare | None = None
         self._known_hosts: Sequence[str] = ()
         self._kind: tuple[Method, bool, float] | None = None
         self.curl = new_handle()
-        self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._dial.open)
+        self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
         self.curl.setopt(pycurl.PREREQFUNCTION, self._may_be_sent)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._read_body)
         self.curl.setopt(pycurl.HEADERFUNCTION, self._read_header)
@@ -109,7 +112,6 @@ class Transfer:
         self.call = call
         self.started_at = started_at
         self.deadline = started_at + call.timeout_seconds
-        self.is_finished = False
         self.is_sent = False
         self._dial.begin()
         self._addresses = addresses
@@ -152,7 +154,6 @@ class Transfer:
             set_option(pycurl.POSTFIELDSIZE_LARGE, len(call.body))
 
     def finish(self, code: int) -> FinishedCall:
-        self.is_finished = True
         status: int = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if code in OUR_ERRORS or (code == pycurl.E_COULDNT_CONNECT and self._dial.lacked_descriptor):
             return FinishedCall(call=self.call, attempt=None)
@@ -174,7 +175,6 @@ class Transfer:
         return self.failed(error, message, status)
 
     def failed(self, error: AttemptError, message: str, http_status: int = 0) -> FinishedCall:
-        self.is_finished = True
         attempt = Attempt(
             duration_ms=self._duration_ms(),
             http_status=http_status or None,
@@ -197,6 +197,10 @@ class Transfer:
     def _retry_after_seconds(self, status: int, excerpt: str | None) -> float | None:
         now = self.call.claimed_at + timedelta(seconds=monotonic() - self.started_at)
         return retry_after_seconds(status, self._retry_after(), excerpt, now)
+
+    def _open(self, purpose: int, address: object) -> socket | int:
+        self._opened()
+        return self._dial.open(purpose, address)
 
     def _may_be_sent(self, *_: object) -> int:
         if self._was_frozen_since(self.started_at):
