@@ -190,7 +190,11 @@ def read_definitions(connection: Connection, tasks: Sequence[Mapping[str, Any]])
     if not tasks:
         return {}
     task_ids = uuid_array(task["task_id"] for task in tasks)
-    rows = read_json(connection, READ_DEFINITIONS, {"task_ids": task_ids})
+    return definitions_in(read_json(connection, READ_DEFINITIONS, {"task_ids": task_ids}))
+
+
+def definitions_in(rows: Iterable[Sequence[Any]]) -> dict[str, Definition]:
+    """What READ_DEFINITIONS answers, by the ids of the tasks."""
     return {task_id: Definition(payload.encode(), *values) for task_id, payload, *values in rows}
 
 

@@ -1,15 +1,16 @@
-"""pg8000 made to wait for the server once for each statement, where by itself it waits three times.
+"""pg8000 made to wait for the server once for each statement, or for several, where by itself it waits three times.
 
 It also numbers the parameters of a statement once for all its uses, lets the server keep the plan of a statement that
 says so, reads instants without strptime, and lets other work go on while the server works. db/engine.py imports this
 for its effect, which the connections of Google's connector have as well.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import count
 from socket import socket
 from typing import Any
@@ -43,9 +44,11 @@ numbers = count(1)
 
 @lru_cache(maxsize=1_024)
 def numbered(style: str, statement: str) -> str:
-    """A statement with numbers for its parameters: the driver goes through it character by character (3 ms)."""
-    converted: str = convert_paramstyle(style, statement, ())[0]
-    return converted
+    """A statement with numbers for its parameters: the driver goes through it character by character (3 ms).
+
+    Of several that are sent together, each has numbers of its own.
+    """
+    return "".join(convert_paramstyle(style, one, ())[0] for one in split(statement))
 
 
 def number_parameters(style: str, statement: str, values: Any) -> tuple[str, Any]:
@@ -68,6 +71,34 @@ def kept(statement: str) -> TextClause:
     the others without, unless that promises to be worse.
     """
     return text(f"{KEPT}{statement}")
+
+
+@cache
+def together(*statements: TextClause) -> TextClause:
+    """Kept statements that are sent at once, and answer with their rows in this order, each with one text in each row.
+
+    The server carries out one after the other, each with a snapshot of its own (READ COMMITTED) as if it had been sent
+    alone; after one that fails, none. What may answer at length comes last: the server reads nothing more until its
+    answer is read.
+    """
+    return text("".join(statement.text for statement in statements))
+
+
+def split(statement: str) -> list[str]:
+    """The statements that are sent together; nearly always the one."""
+    return [KEPT + one for one in statement.split(KEPT)[1:]] if statement.startswith(KEPT) else [statement]
+
+
+@lru_cache(maxsize=1_024)
+def parts_of(statement: str) -> list[tuple[str, slice]]:
+    """The statements that are sent together, and which of the values are for each."""
+    parts, first = split(statement), 0
+    found = []
+    for part in parts:
+        last = first + len(re.findall(r"\$\d+", part)) if len(parts) > 1 else None
+        found.append((part, slice(first, last)))
+        first = last or 0
+    return found
 
 
 def message(code: bytes, data: bytes) -> bytes:
@@ -96,15 +127,18 @@ def execute_in_one_trip(
 
     If one of the messages fails, the server leaves out the others up to the Sync, and answers with what was wrong.
     """
-    plans = connection.__dict__.setdefault("plans", {}) if KEPT in statement else None
+    plans = connection.__dict__.setdefault("plans", {}) if statement.startswith(KEPT) else None
     key = (statement, tuple(oids))
-    name, columns, input_funcs = (plans or {}).get(key, (None, None, None))
+    names, columns, input_funcs = (plans or {}).get(key, (None, None, None))
     context = Context(statement, stream, columns, input_funcs)
-    messages = []
-    if name is None:
-        name = NULL_BYTE if plans is None else b"kept_%d\0" % next(numbers)
-        messages = [parse_message(name, statement, oids), message(DESCRIBE, STATEMENT + name)]
-    messages += [bind_message(name, make_params(connection.py_types, vals)), EXECUTE_MSG, SYNC_MSG]
+    parts, values, messages = parts_of(statement), make_params(connection.py_types, vals), []
+    if names is None:
+        names = [NULL_BYTE if plans is None else b"kept_%d\0" % next(numbers) for _ in parts]
+        for name, (part, its) in zip(names, parts, strict=True):
+            messages += [parse_message(name, part, oids[its]), message(DESCRIBE, STATEMENT + name)]
+    for name, (_, its) in zip(names, parts, strict=True):
+        messages += [bind_message(name, values[its]), EXECUTE_MSG]
+    messages.append(SYNC_MSG)
     try:
         _write(connection._sock, b"".join(messages))
     except (AttributeError, ValueError):  # there is no socket any more, or it is closed
@@ -112,7 +146,7 @@ def execute_in_one_trip(
     _flush(connection._sock)
     connection.handle_messages(context)
     if plans is not None:
-        plans[key] = (name, context.columns, context.input_funcs)
+        plans[key] = (names, context.columns, context.input_funcs)
     return context
 
 

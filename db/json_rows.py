@@ -26,3 +26,8 @@ def json_rows(rows: Sequence[Mapping[str, Any] | str]) -> str:
 def read_json(connection: Connection, statement: Executable, values: Mapping[str, Any]) -> Any:
     """The value of a statement that answers with one JSON text (`::text`)."""
     return orjson.loads(connection.execute(statement, values).scalar_one())
+
+
+def read_all_json(connection: Connection, statements: Executable, values: Mapping[str, Any]) -> list[Any]:
+    """The values of statements that are sent together (db/driver.py), each of which answers with one JSON text."""
+    return [orjson.loads(answer) for answer in connection.execute(statements, values).scalars()]

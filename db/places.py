@@ -7,14 +7,15 @@ left to a later claim.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from db.claiming import Room
-from db.driver import kept
+from db.driver import kept, together
 from db.engine import uuid_array
-from db.json_rows import json_rows, read_json
+from db.json_rows import json_rows, read_all_json
 
 LOCKS = 0x1A51
 """The first key of the advisory locks; the second is the hash of a destination."""
@@ -51,21 +52,31 @@ The LIMIT is none: without statistics, only with one does the server prefer an o
 """
 
 
-def open_places(connection: Connection, room: Room, destinations: Iterable[str]) -> None:
-    """Let the room know of the calls that other processes have under way to `destinations`, until the commit.
+def open_places(
+    connection: Connection, room: Room, due: Sequence[Mapping[str, Any]], *reads: TextClause
+) -> list[Any]:
+    """Let the room know of the calls that other processes have under way where something is due, until the commit.
 
-    And of those that have held calls back.
+    And of the destinations that have held calls back. In the same trip it reads what else a claim has to know of the
+    tasks, which are locked: what `reads` answer of `:task_ids`.
 
-    A statement of its own after the locks: counted with them, the calls would come from the snapshot before.
+    The calls are counted in a statement of its own after the locks: with them, they would come from the snapshot
+    before. Those to contended destinations are counted as well, for nobody: which are, only the answer tells.
     """
-    wanted = sorted({*destinations} - room.crowded)
-    locked = read_json(connection, TRY_LOCKS, {"locks": LOCKS, "destinations": json_rows(wanted)})
+    wanted = sorted({task["destination"] for task in due} - room.crowded)
+    values = {
+        "locks": LOCKS,
+        "destinations": json_rows(wanted),
+        "held": uuid_array(room.held),
+        "task_ids": uuid_array(task["task_id"] for task in due),
+    }
+    locked, counted, *answers = read_all_json(connection, together(TRY_LOCKS, COUNT_CALLS, *reads), values)
     room.contended.update({*wanted}.difference(locked))
     room.crowded |= room.contended
-    values = {"held": uuid_array(room.held), "destinations": json_rows(locked)}
-    elsewhere, held, room.ledger.now = read_json(connection, COUNT_CALLS, values)
+    elsewhere, held, room.ledger.now = counted
     room.elsewhere = Counter(elsewhere)
     room.ledger.held = {destination: (since, until) for destination, (since, until) in held.items()}
+    return answers
 
 
 def lock_places(connection: Connection, destination: str) -> None:

@@ -8,10 +8,11 @@ from db.claiming import (
     BATCH_ROWS,
     MAY_BE_CALLED,
     MAY_RUN,
+    READ_DEFINITIONS,
     Claimed,
     Room,
     claimed_run,
-    read_definitions,
+    definitions_in,
     with_instants,
 )
 from db.driver import kept
@@ -110,9 +111,9 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     due = read_json(connection, LOCK_DUE_RUNS, room.parameters() | limits)
     if not due:
         return Claimed()
-    definitions = read_definitions(connection, due)
+    (rows,) = open_places(connection, room, due, READ_DEFINITIONS)
+    definitions = definitions_in(rows)
     calls = {run["run_id"]: (run["destination"], definitions[run["task_id"]].webhook_url) for run in due}
-    open_places(connection, room, (run["destination"] for run in due))
     room.ledger.open(connection, calls.values())
     tasks = {
         run["run_id"]: run

@@ -16,15 +16,17 @@ from db.backlog import complete_tasks
 from db.claiming import (
     BATCH_ROWS,
     MAY_BE_CALLED,
+    READ_DEFINITIONS,
     Claimed,
     Definition,
     Room,
     claimed_run,
+    definitions_in,
     read_definitions,
     timing_of,
 )
 from db.driver import kept
-from db.engine import transaction, uuid_array
+from db.engine import transaction
 from db.json_rows import json_rows, read_json
 from db.new_ids import new_ids, new_run_ids
 from db.places import open_places
@@ -156,12 +158,13 @@ def claim_slots(connection: Connection, room: Room) -> Claimed:
     due = read_json(connection, LOCK_DUE_TASKS, room.parameters())
     if not due:
         return Claimed()
-    open_places(connection, room, map(destination_of, due))
+    live, rows = open_places(connection, room, due, READ_LIVE_RUNS, READ_DEFINITIONS)
+    definitions = definitions_in(rows)
     claimed, times = Claimed(), 1
     fitting, others = room.fitting(due)
     while fitting:
-        plans = plan(fitting, read_definitions(connection, fitting))
-        claimed.add(begin_runs(connection, plans, room))
+        plans = plan(fitting, definitions)
+        claimed.add(begin_runs(connection, plans, live, room))
         if len(plans) < len(fitting):
             break
         # what was missed or skipped has left its place to others; there may be many more such rows than places
@@ -187,8 +190,8 @@ def claim_long_late_slots(connection: Connection, plans: Sequence[Plan], room: R
     plans = [plan for plan in plans if plan.task["task_id"] in locked]
     if not plans:
         return Claimed()
-    open_places(connection, room, (plan.task["destination"] for plan in plans))
-    claimed = begin_runs(connection, plans, room)
+    (live,) = open_places(connection, room, [plan.task for plan in plans], READ_LIVE_RUNS)
+    claimed = begin_runs(connection, plans, live, room)
     room.ledger.record(connection)
     return claimed
 
@@ -226,13 +229,14 @@ def plan_slots(task: Mapping[str, Any], definition: Definition) -> tuple[CatchUp
         return CatchUp(missed=None, run=None, next_run_at=None), f"Deactivated: {error}"
 
 
-def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Claimed:
-    """Write what was planned for tasks that are locked: their next runs, and a row for each slot or stretch."""
+def begin_runs(connection: Connection, plans: Sequence[Plan], live: Mapping[str, str], room: Room) -> Claimed:
+    """Write what was planned for tasks that are locked: their next runs, and a row for each slot or stretch.
+
+    `live` tells by tasks since when a run of theirs has been under way.
+    """
     claimed = Claimed()
     if not plans:
         return claimed
-    task_ids = uuid_array(plan.task["task_id"] for plan in plans)
-    live = read_json(connection, READ_LIVE_RUNS, {"task_ids": task_ids})
     room.ledger.open(connection, ((plan.task["destination"], plan.definition.webhook_url) for plan in plans))
     claims: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
@@ -254,8 +258,8 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], room: Room) -> Cla
             if live_since and plan.catch_up.waits:
                 claims.append(moved_row(task, task["slot"], is_catching_up=True))
                 continue
-            is_overlapping = live_since is not None and definition.overlap_policy == OverlapPolicy.SKIP
-            if is_overlapping and datetime.fromisoformat(live_since) < slot:
+            skips = definition.overlap_policy == OverlapPolicy.SKIP
+            if live_since and skips and datetime.fromisoformat(live_since) < slot:
                 message = f"Skipped: the run that began at {live_since} was still under way."
                 rows.append(row | {"status": "skipped", "slot": slot, "message": message})
                 claimed.skipped += 1

@@ -133,9 +133,9 @@ class Child:
                 patch.setattr(module, name, self._writing(vars(module)[name], *WRITES[name]))
             patch.setattr(module, "transaction", self._transaction(vars(module)["transaction"]))
         for module, name, point in (
-            (db.slot_claims, "read_definitions", Point.CLAIM_LOCKED),
+            (db.slot_claims, "open_places", Point.CLAIM_LOCKED),
             (db.manual_runs, "read_definitions", Point.CLAIM_LOCKED),
-            (db.run_claims, "read_definitions", Point.RETRY_LOCKED),
+            (db.run_claims, "open_places", Point.RETRY_LOCKED),
             (db.settle, "settle_batch", Point.BEFORE_SETTLE),
             (db.settle, "cancel_with_deactivation", Point.BEFORE_CANCELLING),
         ):
