@@ -13,26 +13,27 @@ MAX_LENGTH = 2048
 DEFAULT_PORTS = {"http": 80, "https": 443}
 NOT_HTTP = "The webhook URL must begin with http:// or https://."
 
-_PARTS = re.compile(
-    r"(?P<scheme>[^:/?#]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?"
-)
+_PARTS = re.compile(r"([^:/?#]+)://([^/?#]*)([^#]*)(?:#.*)?")  # scheme, authority, path and query
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?P<colon>:(?P<port>.*))?")
 _FORBIDDEN = re.compile(r"[\s\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 _LONGEST_HOST = 253
 _SENT_AS_THEY_ARE = "!$%&'()*+,/:;=?@[]~"
+_PLAIN = re.compile(rf"[A-Za-z0-9_.#{re.escape(_SENT_AS_THEY_ARE)}-]{{0,{MAX_LENGTH}}}")
 _IDNA_DEVIATIONS = "ßς\u200c\u200d"
 
 
 class WebhookUrl(NamedTuple):
     """A URL that can be called: `url` is the exact ASCII text to be sent, without user info and fragment.
 
-    `host` is in lower case, ASCII, without brackets and without a trailing dot; `port` is never 0.
+    `origin` is what it begins with: the scheme, the host, and the port unless it is the scheme's own. `host` is in
+    lower case, ASCII, without brackets and without a trailing dot; `port` is never 0.
     """
 
     scheme: str
     host: str
     port: int
+    origin: str
     url: str
 
     @property
@@ -44,18 +45,23 @@ class WebhookUrl(NamedTuple):
 @lru_cache(maxsize=2_048)  # a tick asks twice for each call: to send it, and to log it
 def parse_webhook_url(text: str) -> WebhookUrl:
     """The URL as it will be called; raises InvalidWebhookUrl with a sentence that does not repeat it."""
-    _check_characters(text)
+    is_plain = _PLAIN.fullmatch(text) is not None  # most are: there is nothing to check or to quote
+    if not is_plain:
+        _check_characters(text)
     parts = _PARTS.fullmatch(text)
     if parts is None:
         raise InvalidWebhookUrl(NOT_HTTP)
-    root = _root(parts["scheme"], parts["authority"])
-    path_and_query = quote((parts["path"] or "/") + (parts["query"] or ""), safe=_SENT_AS_THEY_ARE)
-    return WebhookUrl(root.scheme, root.host, root.port, root.url + path_and_query)
+    scheme, authority, path_and_query = parts.groups()
+    if not path_and_query.startswith("/"):
+        path_and_query = f"/{path_and_query}"
+    scheme, host, port, origin = _origin(scheme, authority)
+    sent = path_and_query if is_plain else quote(path_and_query, safe=_SENT_AS_THEY_ARE)
+    return WebhookUrl(scheme, host, port, origin, origin + sent)
 
 
 @lru_cache(maxsize=2_048)
-def _root(scheme: str, authority: str) -> WebhookUrl:
-    """What the URLs of a host have in common; its `url` is what their paths are added to."""
+def _origin(scheme: str, authority: str) -> tuple[str, str, int, str]:
+    """What the URLs of a host have in common: the fields of a WebhookUrl but for `url`."""
     scheme = scheme.lower()
     if scheme not in DEFAULT_PORTS:
         raise InvalidWebhookUrl(NOT_HTTP)
@@ -69,12 +75,8 @@ def _root(scheme: str, authority: str) -> WebhookUrl:
     host = _host(parts["host"])
     port = _port(parts["port"]) if parts["colon"] else DEFAULT_PORTS[scheme]
     shown_port = "" if port == DEFAULT_PORTS[scheme] else f":{port}"
-    return WebhookUrl(
-        scheme=scheme,
-        host=host.strip("[].") if host.startswith("[") else host.removesuffix("."),
-        port=port,
-        url=f"{scheme}://{host}{shown_port}",
-    )
+    bare_host = host.strip("[].") if host.startswith("[") else host.removesuffix(".")
+    return scheme, bare_host, port, f"{scheme}://{host}{shown_port}"
 
 
 def redacted(url: str) -> str:
@@ -84,7 +86,7 @@ def redacted(url: str) -> str:
         parsed = parse_webhook_url(url)
     except InvalidWebhookUrl:
         return f"(invalid URL {digest})"
-    return f"{'/'.join(parsed.url.split('/', 3)[:3])} ({digest})"
+    return f"{parsed.origin} ({digest})"
 
 
 def _check_characters(text: str) -> None:

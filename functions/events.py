@@ -16,7 +16,7 @@ from domain.run import Decision, trace_id
 from domain.summary import TickKind, TickSummary
 from domain.webhook_url import redacted
 from functions import telemetry
-from functions.logs import log_together
+from functions.logs import Line, log_together
 
 MILLISECOND = timedelta(milliseconds=1)
 UNFINISHED = {Disposal.RETRYING: "run.retrying", Disposal.LATE: "run.late"}
@@ -39,18 +39,19 @@ def log_summary(summary: TickSummary, kind: TickKind) -> None:
 
 def log_deliveries(settled: Iterable[tuple[Decision, Disposal]]) -> None:
     """One line per attempt, named by what became of its run; the webhook's URL only as scheme, host and hash."""
-    records = []
+    levels = [level for level in (logging.INFO, logging.WARNING) if log.isEnabledFor(level)]
+    lines = []
     for decision, disposal in settled:
         telemetry.record_attempt(decision)
         level = logging.INFO if disposal is Disposal.SUCCESS else logging.WARNING
-        if log.isEnabledFor(level):
-            records.append(record_of_delivery(level, decision, disposal))
-    log_together(log, records)
+        if level in levels:
+            lines.append(line_of_delivery(level, decision, disposal))
+    log_together(log, "%s: %s → %s: %s", lines)
 
 
-def record_of_delivery(level: int, decision: Decision, disposal: Disposal) -> logging.LogRecord:
+def line_of_delivery(level: int, decision: Decision, disposal: Disposal) -> Line:
     run, attempt = decision.run, decision.attempt
-    fields = {
+    fields: dict[str, object] = {
         "event": UNFINISHED.get(disposal, "run.finished"),
         "task_id": run.task_id,
         "run_id": run.id,
@@ -64,8 +65,7 @@ def record_of_delivery(level: int, decision: Decision, disposal: Disposal) -> lo
         "duration_ms": attempt.duration_ms,
         "lateness_ms": round((run.started_at - run.scheduled_for) / MILLISECOND),
     }
-    said = (disposal, run.task_name, redacted(run.webhook_url), decision.message)
-    return log.makeRecord(log.name, level, "", 0, "%s: %s → %s: %s", said, None, extra={"fields": fields})
+    return level, (disposal, run.task_name, redacted(run.webhook_url), decision.message), fields
 
 
 def log_deactivations(changes: Iterable[Change]) -> None:

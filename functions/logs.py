@@ -8,14 +8,18 @@ import logging
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import orjson
 
 from functions.request_id import request_id, trace_id
 from functions.settings import Settings, SettingsError
+
+Line = tuple[int, tuple[object, ...], dict[str, object]]
+"""Of several that are logged together: its level, the parts of its message, and its fields."""
 
 FILE_BYTES = 10_000_000
 FILE_BACKUPS = 5
@@ -28,8 +32,13 @@ def configure(settings: Settings) -> None:
 
     Raises SettingsError when the file cannot be written.
     """
-    formatter = CloudFormatter(settings.google_cloud_project) if settings.in_cloud else LocalFormatter()
-    handlers: list[logging.Handler] = [LineHandler(sys.stdout)]
+    formatter: logging.Formatter
+    handlers: list[logging.Handler]
+    if settings.in_cloud:
+        formatter = CloudFormatter(settings.google_cloud_project)
+        handlers = [CloudHandler(sys.stdout.buffer, formatter)]
+    else:
+        formatter, handlers = LocalFormatter(), [logging.StreamHandler(sys.stdout)]
     if settings.log_file is not None:
         check_can_be_written(settings.log_file)
         handlers.append(
@@ -65,43 +74,23 @@ def check_can_be_written(file: Path) -> None:
         ) from error
 
 
-def log_together(logger: logging.Logger, records: Sequence[logging.LogRecord]) -> None:
-    """Log records that are there at once, each by itself; on stdout they share their writes."""
-    for record in records[:-1]:
-        record.__dict__["is_followed"] = True
-    for record in records:
+def log_together(logger: logging.Logger, message: str, lines: Sequence[Line]) -> None:
+    """Log lines that are there at once, each as a record of its own; in the cloud they share their writes.
+
+    What they have in common, their instant too, is found out once: to make a record takes as long as to write it.
+    """
+    common = vars(logger.makeRecord(logger.name, logging.NOTSET, "", 0, message, (), None))
+    for number, (level, args, fields) in enumerate(lines, 1):
+        record = logging.LogRecord.__new__(logging.LogRecord)
+        record.__dict__ = own = common.copy()
+        own["levelno"], own["levelname"] = level, logging.getLevelName(level)
+        own["args"], own["fields"], own["is_followed"] = args, fields, number < len(lines)
         logger.handle(record)
 
 
-class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes each line at once, unless it is followed at once by another: then several, in one call to the system.
-
-    Any line writes those before it, whoever logs it. What a process that is killed may not have written are lines
-    of its last `log_together`.
-    """
-
-    _unwritten_bytes = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            try:
-                self._write(self.format(record) + self.terminator)
-            finally:  # a line that cannot be formatted holds back none of those before it
-                if not hasattr(record, "is_followed"):
-                    self.flush()
-        except Exception:  # as logging.StreamHandler does
-            self.handleError(record)
-
-    def _write(self, line: str) -> None:
-        line_bytes = len(line.encode(errors="replace"))
-        if self._unwritten_bytes + line_bytes > PIPE_BYTES:
-            self.flush()
-        self.stream.write(line)
-        self._unwritten_bytes += line_bytes
-
-    def flush(self) -> None:
-        super().flush()
-        self._unwritten_bytes = 0
+@lru_cache(maxsize=1)  # lines that are logged together have the same instant
+def written(created: float) -> str:
+    return datetime.fromtimestamp(created, UTC).isoformat().replace("+00:00", "Z")
 
 
 class CloudFormatter(logging.Formatter):
@@ -112,10 +101,14 @@ class CloudFormatter(logging.Formatter):
         self._project = project
 
     def format(self, record: logging.LogRecord) -> str:
+        return self.line(record).decode()
+
+    def line(self, record: logging.LogRecord) -> bytes:
+        """In UTF-8, without its end."""
         entry: dict[str, object] = {
             "severity": record.levelname,
             "message": record.getMessage(),
-            "time": datetime.fromtimestamp(record.created, UTC),
+            "time": written(record.created),
             "logger": record.name,
         }
         if identity := request_id.get():
@@ -128,9 +121,45 @@ class CloudFormatter(logging.Formatter):
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         try:
-            return orjson.dumps(entry, default=str, option=orjson.OPT_UTC_Z).decode()
+            return orjson.dumps(entry, default=str, option=orjson.OPT_UTC_Z)
         except orjson.JSONEncodeError:  # what no UTF-8 can hold, or an integer of more than 64 bits
-            return json.dumps(entry, default=str)
+            return json.dumps(entry, default=str).encode()
+
+
+class CloudHandler(logging.Handler):
+    """Writes each line at once, unless it is followed at once by another: then several, in one call to the system.
+
+    Any line writes those before it, whoever logs it. What a process that is killed may not have written are lines
+    of its last `log_together`.
+    """
+
+    def __init__(self, output: BinaryIO, formatter: CloudFormatter) -> None:
+        super().__init__()
+        self._output = output
+        self._line = formatter.line
+        self._unwritten = bytearray()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            try:
+                self._add(self._line(record))
+            finally:  # a line that cannot be formatted holds back none of those before it
+                if not getattr(record, "is_followed", False):
+                    self.flush()
+        except Exception:  # as logging.StreamHandler does
+            self.handleError(record)
+
+    def _add(self, line: bytes) -> None:
+        if len(self._unwritten) + len(line) >= PIPE_BYTES:
+            self.flush()
+        self._unwritten += line
+        self._unwritten += b"\n"
+
+    def flush(self) -> None:
+        if self._unwritten:
+            unwritten, self._unwritten = self._unwritten, bytearray()
+            self._output.write(unwritten)
+            self._output.flush()
 
 
 class LocalFormatter(logging.Formatter):

@@ -70,22 +70,20 @@ def headers_of(
 
     A user's header takes the place of ours of the same name, where domain/webhook_headers.py allows it.
     """
-    ours = {
+    headers = {
         "User-Agent": USER_AGENT,
         "Accept": "*/*",
         "traceparent": f"00-{trace_id(run_id)}-{span_id(lease_id)}-{'01' if telemetry.is_on() else '00'}",
     }
     if method.has_body:
-        ours["Content-Type"] = "application/json"
+        headers["Content-Type"] = "application/json"
     if of_user:
         replaced = {name.lower() for name in of_user}
-        ours = {name: value for name, value in ours.items() if name.lower() not in replaced}
-    return {
-        **ours,
-        **of_user,
-        "webhook-id": run_id,
-        "webhook-timestamp": in_seconds(started_at),
-        "X-Insignia-Task-Id": task_id,
-        "X-Insignia-Scheduled-For": written(scheduled_for),
-        "X-Insignia-Attempt": str(number),
-    }
+        headers = {name: value for name, value in headers.items() if name.lower() not in replaced}
+        headers |= of_user
+    headers["webhook-id"] = run_id
+    headers["webhook-timestamp"] = in_seconds(started_at)
+    headers["X-Insignia-Task-Id"] = task_id
+    headers["X-Insignia-Scheduled-For"] = written(scheduled_for)
+    headers["X-Insignia-Attempt"] = str(number)
+    return headers

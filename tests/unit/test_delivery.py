@@ -211,7 +211,7 @@ def test_an_unknown_host_is_a_dns_error() -> None:
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "file:///etc/hostname", "gopher://127.0.0.1/"])
 def test_only_http_and_https_leave_the_process(url: str) -> None:
-    other = WebhookUrl(scheme="ftp", host="127.0.0.1", port=21, url=url)
+    other = WebhookUrl(scheme="ftp", host="127.0.0.1", port=21, origin="ftp://127.0.0.1", url=url)
     assert attempt(call("http://127.0.0.1/")._replace(url=other)).error == "protocol"
 
 

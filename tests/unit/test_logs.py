@@ -95,10 +95,8 @@ def test_lines_that_come_together_share_writes_of_whole_lines(monkeypatch: pytes
         monkeypatch.setattr(sys, "stdout", stdout)
         logs.configure(load(CLOUD))
         logger = logging.getLogger("insignia")
-        records = [
-            logger.makeRecord("", logging.INFO, "", 0, f"→ {n}" + n * "ü", (), None) for n in range(99)
-        ]
-        logs.log_together(logger, records)
+        said = [f"{n}" + n * "ü" for n in range(99)]
+        logs.log_together(logger, "→ %s", [(logging.INFO, (text,), {}) for text in said])
         logger.info("The end.")
         pieces = [pipe.read(2 * logs.PIPE_BYTES)]
         while b"The end." not in pieces[-1]:
@@ -106,7 +104,7 @@ def test_lines_that_come_together_share_writes_of_whole_lines(monkeypatch: pytes
     assert all(piece.endswith(b"\n") and len(piece) <= logs.PIPE_BYTES for piece in pieces)
     assert len(pieces) < 10
     messages = [json.loads(line)["message"] for line in b"".join(pieces).splitlines()]
-    assert messages == [*(record.getMessage() for record in records), "The end."]
+    assert messages == [*(f"→ {text}" for text in said), "The end."]
     assert b"The end." not in pieces[-2]
 
 
@@ -116,11 +114,8 @@ def test_a_line_that_cannot_be_formatted_holds_back_none_before_it(monkeypatch: 
         monkeypatch.setattr(sys, "stdout", stdout)
         monkeypatch.setattr(logging, "raiseExceptions", False)
         logs.configure(load(CLOUD))
-        logger = logging.getLogger("insignia")
-        good, bad = (
-            logger.makeRecord("", logging.INFO, "", 0, "%d calls", (what,), None) for what in (2, "no")
-        )
-        logs.log_together(logger, [good, bad])
+        lines: list[logs.Line] = [(logging.INFO, (what,), {}) for what in (2, "no")]
+        logs.log_together(logging.getLogger("insignia"), "%d calls", lines)
         (line,) = (pipe.read(logs.PIPE_BYTES) or b"").splitlines()
     assert json.loads(line)["message"] == "2 calls"
 
