@@ -1,6 +1,7 @@
 """Statements by which a tick sees what is to do, and ends what must not be attempted again."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, text
 from db.claiming import MAY_RUN
 from db.destination_limits import forget_idle_limits
 from db.driver import kept
+from db.engine import uuid_array
 from domain.notification import Change, ChangeKind, change_of_task
 from domain.run import MAX_LOST_LEASES
 
@@ -50,16 +52,18 @@ SELECT count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status 
 ) FROM ended
 """)
 
-COMPLETE_TASKS = text("""
+COMPLETE_TASKS = """
 WITH ending AS MATERIALIZED (
     SELECT s.task_id FROM task_state s
-    WHERE s.status = 'active' AND s.next_run_at IS NULL AND NOT EXISTS (
+    WHERE {which} s.status = 'active' AND s.next_run_at IS NULL AND NOT EXISTS (
         SELECT FROM task_logs l
         WHERE l.task_id = s.task_id AND l.status IN ('running', 'retrying') AND l.source = 'schedule')
     FOR UPDATE OF s SKIP LOCKED
 )
 UPDATE task_state s SET status = 'completed' FROM ending WHERE s.task_id = ending.task_id
-""")
+"""
+COMPLETE_ALL = text(COMPLETE_TASKS.format(which=""))
+COMPLETE_THESE = text(COMPLETE_TASKS.format(which="s.task_id = ANY (CAST(:task_ids AS uuid[])) AND"))
 
 FORGET_THROTTLES = text("""
 WITH passed AS MATERIALIZED (
@@ -82,18 +86,32 @@ FROM (
 ) slots
 """)
 
+UNTIL = "statement_timestamp() + make_interval(secs => :seconds_left)"
+
 READ_NEXT = kept(f"""
+WITH unthrottled AS MATERIALIZED (
+    SELECT l.available_at FROM task_logs l JOIN task_state s USING (task_id)
+    WHERE l.status = 'retrying' AND {MAY_RUN} AND l.available_at <= {UNTIL}
+        AND l.available_at + make_interval(secs => timeout_seconds) <= {UNTIL}
+        AND NOT EXISTS (
+            SELECT FROM throttled_destinations t
+            WHERE t.destination = s.destination AND t.available_at > l.available_at)
+    ORDER BY l.available_at LIMIT 1
+)
 SELECT extract(epoch FROM (
     SELECT min(next_run_at) FROM task_state WHERE status = 'active'
-) - clock_timestamp())::float8, extract(epoch FROM (
+) - clock_timestamp())::float8, extract(epoch FROM least((SELECT available_at FROM unthrottled), (
     SELECT min(retry_at) FROM task_logs l JOIN task_state s USING (task_id)
         LEFT JOIN throttled_destinations t USING (destination),
         LATERAL (SELECT greatest(l.available_at, t.available_at) AS retry_at) retry
-    WHERE l.status = 'retrying' AND {MAY_RUN}
-      AND retry_at + make_interval(secs => timeout_seconds)
-          <= statement_timestamp() + make_interval(secs => :seconds_left)
-) - clock_timestamp())::float8
+    WHERE l.status = 'retrying' AND {MAY_RUN} AND EXISTS (SELECT FROM throttled_destinations)
+        AND l.available_at <= coalesce((SELECT available_at FROM unthrottled), {UNTIL})
+        AND retry_at + make_interval(secs => timeout_seconds) <= {UNTIL}
+)) - clock_timestamp())::float8
 """)
+"""Many thousands may wait: the next retry is the first one in their index that is not throttled, unless the end of a
+Retry-After comes before it.
+"""
 
 
 RECENT_CALLS = 1_000
@@ -126,7 +144,7 @@ class Swept:
 def sweep(connection: Connection) -> Swept:
     """End runs that lost their lease too often, and waiting runs of inactive tasks."""
     failed, cancelled, lost = connection.execute(END_RUNS, {"max_lost_leases": MAX_LOST_LEASES}).one()
-    complete_tasks(connection)
+    connection.execute(COMPLETE_ALL)
     connection.execute(FORGET_THROTTLES)
     forget_idle_limits(connection)
     return Swept(failed=failed, cancelled=cancelled, changes=[lost_run(row) for row in lost])
@@ -137,12 +155,12 @@ def lost_run(row: dict[str, Any]) -> Change:
     return change_of_task(ChangeKind.FAILED, at, scheduled_for=scheduled_for, **row)
 
 
-def complete_tasks(connection: Connection) -> None:
-    """Complete the tasks whose last slot was claimed and whose runs have ended.
+def complete_tasks(connection: Connection, task_ids: Iterable[str]) -> None:
+    """Complete those of these tasks whose last slot was claimed and whose runs have ended.
 
     A statement of its own after a claim or a settle: what that has written is not in its own snapshot.
     """
-    connection.execute(COMPLETE_TASKS)
+    connection.execute(COMPLETE_THESE, {"task_ids": uuid_array(task_ids)})
 
 
 def read_backlog(connection: Connection) -> Backlog:

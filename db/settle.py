@@ -283,8 +283,8 @@ def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settl
         settlement.cancelled = cancel_with_deactivation(connection, deactivated)
     if turned or deactivated:
         settlement.changes = changes_of(decisions, turned, deactivated)
-    if len(deactivated) < len(changed):
-        complete_tasks(connection)
+    if ending := [task["task_id"] for task in changed if not task["deactivates"]]:
+        complete_tasks(connection, ending)
     if len(settlement.disposals) < len(rows):
         unsettled = [row for row in rows if row["run_id"] not in settled]
         planned = {decision.run.id: decision.status for decision in decisions}

@@ -287,8 +287,8 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], live: Mapping[str,
     values = {"claims": json_rows(claims), "rows": json_rows(rows)}
     began_at, ids = read_json(connection, BEGIN_RUNS, values)
     started_at, written = datetime.fromisoformat(began_at), {*ids}
-    if any(claim["next_run_at"] is None for claim in claims):
-        complete_tasks(connection)
+    if ending := [claim["task_id"] for claim in claims if claim["next_run_at"] is None]:
+        complete_tasks(connection, ending)
     for plan, row in begun:
         if row["id"] in written:
             run = {

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, event, text
 
+from db.backlog import complete_tasks, seconds_until_next
 from db.deleted_tasks import delete_logs_of_deleted_tasks
 from db.driver import KEPT
 from db.engine import Connection, make_engine, transaction
@@ -110,7 +111,8 @@ def steps_of(plan: Json) -> Iterator[Step]:
         removed = sum(rows for name, rows in node.items() if name.startswith("Rows Removed by"))
         rows = round((node["Actual Rows"] + removed) * node["Actual Loops"])
         table = node.get("Relation Name") or node.get("Index Name", "").partition("_pkey")[0]
-        yield Step(node["Node Type"], table, node.get("Index Name"), rows, plan["Query Text"])
+        if node["Actual Loops"]:
+            yield Step(node["Node Type"], table, node.get("Index Name"), rows, plan["Query Text"])
         for child in node.get("Plans", ()):
             yield from walk(child)
 
@@ -376,6 +378,34 @@ def test_a_tick_reads_what_is_due_and_little_else(filled: Filled, plans: str) ->
         "the statements of claims, of settles and of the lookout"
     )
     assert wasteful([step for plan in sent for step in steps_of(plan)]) == []
+
+
+LET_WAIT = """
+WITH waiting AS (
+    UPDATE task_state SET next_run_at = NULL, deactivated_at = NULL, status = 'active' WHERE task_id IN (
+        SELECT md5('task' || n)::uuid FROM generate_series(1, :runs) n
+    ) RETURNING task_id, revision
+)
+INSERT INTO task_logs (id, task_id, source, status, scheduled_for, execution_time, retry_count, attempts, revision,
+    available_at, lost_leases, throttles, created_at)
+SELECT gen_random_uuid(), task_id, 'schedule', 'retrying', now(), now(), 0, '[{}]', revision,
+    now() + interval '9 seconds', 0, 0, now()
+FROM waiting
+"""
+
+
+def test_runs_that_wait_are_not_gone_through_for_the_next_one_or_the_end_of_a_task(filled: Filled) -> None:
+    with plans_of(filled.engine) as plans, filled.engine.connect() as connection:
+        connection.execute(text(LET_WAIT), {"runs": 2 * MOST_ROWS})
+        connection.execute(text("ANALYZE task_logs"))
+        plans.clear()
+        _, retry_seconds = seconds_until_next(connection, 50)
+        complete_tasks(connection, [str(FIRST_COPY)])
+        connection.execute(text("SELECT 1"))
+        found = [step for plan in plans for step in steps_of(plan)]
+    assert 0 < retry_seconds < 9
+    assert "task_logs_under_way" in {step.index for step in found}
+    assert wasteful(found) == []
 
 
 @pytest.mark.parametrize("hosts", [1, 200])
