@@ -34,7 +34,7 @@ WITH doomed AS MATERIALIZED (
         lost_leases = l.lost_leases + (l.status = 'running')::int,
         finished_at = clock_timestamp(),
         available_at = NULL
-    FROM doomed WHERE l.id = doomed.id
+    FROM doomed WHERE l.id = doomed.id AND l.id = ANY (ARRAY(SELECT id FROM doomed))
     RETURNING l.task_id, l.source, l.status, l.execution_time, l.finished_at, l.id AS run_id, scheduled_for, message,
         last_status
 ), last_lost AS (

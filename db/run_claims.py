@@ -76,7 +76,7 @@ WITH claim AS MATERIALIZED (
             || jsonb_build_object(
                 'number', jsonb_array_length(l.attempts) + 1, 'started_at', clock.now,
                 'lease_id', claim.lease_id)
-    FROM claim, clock WHERE l.id = claim.run_id
+    FROM claim, clock WHERE l.id = claim.run_id AND l.id = ANY (ARRAY(SELECT run_id FROM claim))
     RETURNING l.id, l.lease_id, l.task_id, l.scheduled_for, clock.now AS started_at,
         l.retry_count + 1 AS number, l.lost_leases, l.throttles
 )

@@ -31,6 +31,10 @@ from domain.run import Decision, RunStatus
 
 log = logging.getLogger(__name__)
 
+# Results look up their rows one by one, and updates name theirs by `= ANY`: whatever the server knew of a table when it
+# made the plan that it keeps, then it reads no more of it. (A plain `status = 'running'` would offer it the index of
+# all that is under way.)
+
 RESULT = """
 result AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:results AS json)) AS result(
@@ -43,21 +47,23 @@ result AS MATERIALIZED (
 SETTLE = kept(
     "WITH"
     + RESULT
-    + """, task AS MATERIALIZED (
-    SELECT task_id, status, revision, next_run_at, consecutive_failures, last_status FROM task_state
-    WHERE task_id = ANY (ARRAY(SELECT task_id FROM result))
-    FOR UPDATE SKIP LOCKED
-), clock AS MATERIALIZED (
+    + """, clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), run AS MATERIALIZED (
     SELECT result.*, l.source, l.execution_time, l.revision = task.revision AS is_current,
         task.status = 'active' AS is_active, task.revision AS task_revision, task.next_run_at AS slot,
         task.consecutive_failures, task.last_status, clock.now,
         CASE WHEN result.status = 'retrying' AND task.status <> 'active' AND l.source <> 'manual'
-            THEN 'cancelled' ELSE result.status END AS next_status
-    FROM result JOIN task ON task.task_id = result.task_id, clock, LATERAL (
+            THEN 'cancelled' ELSE result.status END AS next_status,
+        result.status IN ('success', 'failed') AND l.source = 'schedule' AS is_ended
+    FROM clock, result, LATERAL (
+        SELECT status, revision, next_run_at, consecutive_failures, last_status FROM task_state
+        WHERE task_id = result.task_id
+        FOR UPDATE SKIP LOCKED
+    ) task, LATERAL (
         SELECT source, execution_time, revision FROM task_logs
-        WHERE id = result.run_id AND task_id = result.task_id AND status = 'running' AND lease_id = result.lease_id
+        WHERE id = result.run_id AND task_id = result.task_id
+            AND lease_id = CASE status WHEN 'running' THEN result.lease_id END
         FOR UPDATE SKIP LOCKED
     ) l
 ), next AS (
@@ -78,11 +84,10 @@ SETTLE = kept(
         attempts = jsonb_set(l.attempts, '{-1}', l.attempts -> -1 || jsonb_strip_nulls(jsonb_build_object(
             'outcome', outcome, 'http_status', next.http_status, 'error', next.error,
             'message', attempt_message, 'duration_ms', next.duration_ms, 'retry_at', retry_at)))
-    FROM next WHERE l.id = next.run_id
+    FROM next WHERE l.id = next.run_id AND l.id = ANY (ARRAY(SELECT run_id FROM next))
     RETURNING l.id, l.status
 ), counted AS (
-    SELECT *, counts AND is_current AND next_status = 'failed' AS is_failure FROM run
-    WHERE next_status IN ('success', 'failed') AND source = 'schedule'
+    SELECT *, counts AND is_current AND next_status = 'failed' AS is_failure FROM run WHERE is_ended
 ), ended AS MATERIALIZED (
     SELECT run_id, task_id, task_revision AS revision, slot, now, next_status AS status, execution_time, reason,
         CASE WHEN next_status = 'success' THEN 0 ELSE consecutive_failures + is_failure::int END AS failures,
@@ -104,7 +109,7 @@ SETTLE = kept(
         next_run_at = CASE WHEN deactivates THEN NULL ELSE s.next_run_at END,
         deactivated_at = CASE WHEN deactivates THEN now ELSE s.deactivated_at END,
         deactivated_reason = CASE WHEN deactivates THEN reason ELSE s.deactivated_reason END
-    FROM ended WHERE s.task_id = ended.task_id
+    FROM ended WHERE s.task_id = ended.task_id AND s.task_id = ANY (ARRAY(SELECT task_id FROM ended))
 ), throttled AS (
     INSERT INTO throttled_destinations (destination, available_at)
     SELECT destination, clock.now + make_interval(secs => max(throttle_seconds))

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import flask
 
-from db.engine import Engine, make_engine
+from db.engine import Engine, make_engine, make_tick_engine
 from functions import descriptors, logs, telemetry
 from functions.egress import Egress
 from functions.identity import IdentityVerifier
@@ -90,8 +90,8 @@ def database() -> Engine:
 
 @cache
 def tick_database() -> Engine:
-    """The connection of ticks: a statement without an answer must not hold up the calls in flight."""
-    return make_engine(existing_database_url(), pool_size=TICK_CONNECTIONS, socket_timeout_seconds=2)
+    """The connections of ticks."""
+    return make_tick_engine(existing_database_url(), pool_size=TICK_CONNECTIONS)
 
 
 def egress() -> Egress:

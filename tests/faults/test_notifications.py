@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 import functions.notifications
-from db.engine import make_engine
+from db.engine import make_tick_engine
 from functions.limits import Limits
 from functions.notifications import Notifier, NotifySettings
 from functions.ticking import run_tick
@@ -42,7 +42,7 @@ def killed(function: Callable[..., Any], *, is_after: bool) -> Callable[..., Any
 
 def tick(database_url: str, notify_url: str, point: str | None) -> None:
     """In a process of its own."""
-    engine = make_engine(database_url, pool_size=2, socket_timeout_seconds=2)
+    engine = make_tick_engine(database_url)
     limits = Limits(budget_seconds=15, concurrency=9, per_destination=9)
     with pytest.MonkeyPatch.context() as patch:
         if point is not None:

@@ -35,7 +35,7 @@ import functions.manual_runs
 import functions.ticking
 import functions.transfer
 from db.claiming import Claimed
-from db.engine import Connection, Engine, make_engine
+from db.engine import Connection, Engine, make_tick_engine
 from domain.errors import Unavailable
 from functions.delivery import Deliveries
 from functions.egress import Egress
@@ -79,7 +79,7 @@ class Child:
         self._away_seconds = 0
         self._backends: list[int] = []
         self._written: tuple[Point | None, Point | None] = (None, None)
-        self._engine = make_engine(orders.database_url, pool_size=2, socket_timeout_seconds=2)
+        self._engine = make_tick_engine(orders.database_url)
 
     def run(self) -> None:
         event.listen(self._engine, "connect", self._note_backend)

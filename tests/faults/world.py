@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 import db.tasks
-from db.engine import Engine, make_engine, transaction
+from db.engine import Engine, make_engine, make_tick_engine, transaction
 from domain.errors import InvalidInput, Unavailable
 from domain.summary import TickSummary
 from domain.task import MisfirePolicy, OverlapPolicy, TaskDefinition, TaskStatus
@@ -309,7 +309,7 @@ class World:
         return reply.status, b"", {"Retry-After": reply.retry_after} if reply.retry_after else {}
 
     def _tick_engine(self) -> Engine:
-        return make_engine(self._url, pool_size=2, socket_timeout_seconds=2)
+        return make_tick_engine(self._url)
 
     def _fields(self, definition: Definition) -> dict[str, Any]:
         return definition.timetable.fields() | {

@@ -16,12 +16,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event, make_url, text
 
 from db.backlog import complete_tasks, seconds_until_next
 from db.deleted_tasks import delete_logs_of_deleted_tasks
 from db.driver import KEPT
-from db.engine import Connection, make_engine, transaction
+from db.engine import Connection, make_engine, make_tick_engine, transaction
 from db.health import read_work
 from db.manual_runs import begin_run
 from db.paging import Page
@@ -30,12 +30,13 @@ from db.retention import remove_expired_logs
 from db.run_claims import claim_due_runs
 from db.slot_claims import claim_slots
 from db.stats import read_hours_of_task, read_stats
+from db.tables import task_logs
 from db.task_logs import UNDER_WAY, UNDONE, TaskLogFilter, list_task_logs, read_recent_runs
 from db.tasks import TaskFilter, create_task, delete_task, get_task, list_tasks, update_task
 from domain.retention import Retention
 from domain.run import RunSource, RunStatus, TaskLogOrder
 from domain.task import TaskDefinition, TaskOrder, TaskStatus
-from tests.bench.filled import Filled, fill
+from tests.bench.filled import COPY_STATES, COPY_TASKS, Filled, copies, fill
 from tests.conftest import url_of
 from tests.integration.conftest import Insignia, room
 from tests.receiver import Receiver
@@ -78,14 +79,27 @@ def filled(admin: Engine) -> Iterator[Filled]:
         connection.execute(text("CREATE DATABASE plans"))
         made = fill(url_of(admin.url.render_as_string(hide_password=False), "plans"), tasks=TASKS, logs=LOGS)
         made.engine.dispose()
-        for name, value in EXPLAIN.items():
-            connection.execute(text(f"ALTER DATABASE plans SET {name} = '{value}'"))
+        explain_all(connection, "plans")
     engine = make_engine(made.engine.url.render_as_string(hide_password=False))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
         # as when many logs changed since the last vacuum: what is only in an index cannot be counted on
         connection.execute(text("UPDATE pg_class SET relallvisible = 0 WHERE relname = 'task_logs'"))
     yield replace(made, engine=engine)
+    engine.dispose()
+
+
+def explain_all(admin: Connection, database: str) -> None:
+    """In the sessions that begin from now on."""
+    for name, value in EXPLAIN.items():
+        admin.execute(text(f"ALTER DATABASE {database} SET {name} = '{value}'"))
+
+
+@pytest.fixture
+def ticking(filled: Filled) -> Iterator[Engine]:
+    """The same database, as a tick uses it."""
+    engine = make_tick_engine(filled.engine.url.render_as_string(hide_password=False))
+    yield engine
     engine.dispose()
 
 
@@ -357,11 +371,11 @@ WHERE task_id IN (SELECT id FROM moved)
 
 
 @pytest.mark.parametrize("plans", ["auto", "force_generic_plan"])
-def test_a_tick_reads_what_is_due_and_little_else(filled: Filled, plans: str) -> None:
+def test_a_tick_reads_what_is_due_and_little_else(ticking: Engine, plans: str) -> None:
     """Slots, retries and failures; with the plans of the first uses, and those that a connection keeps later."""
-    insignia = Insignia(filled.engine)
+    insignia = Insignia(ticking)
     insignia.execute(f"ALTER DATABASE plans SET plan_cache_mode = {plans}")
-    filled.engine.dispose()
+    ticking.dispose()
     with Receiver(lambda request: (500 if "fails" in request.path else 200, b"")) as receiver:
         insignia.execute(MAKE_DUE, due=DUE, url=receiver.url, destination=receiver.url.rpartition("/")[0])
         for _ in range(RETRIES):
@@ -369,7 +383,7 @@ def test_a_tick_reads_what_is_due_and_little_else(filled: Filled, plans: str) ->
         for _ in range(FAILURES):
             insignia.create_due(f"{receiver.url}/fails")
         insignia.end_leases_and_waits()
-        with plans_of(filled.engine) as found:
+        with plans_of(ticking) as found:
             summary = insignia.tick()
     insignia.execute("ALTER DATABASE plans RESET plan_cache_mode")
     assert (summary.succeeded, summary.deactivated) == (DUE + RETRIES, FAILURES)
@@ -409,9 +423,8 @@ def test_runs_that_wait_are_not_gone_through_for_the_next_one_or_the_end_of_a_ta
 
 
 @pytest.mark.parametrize("hosts", [1, 200])
-def test_the_server_plans_a_claim_no_more_often_than_any_statement(filled: Filled, hosts: int) -> None:
-    with filled.engine.connect() as connection:
-        connection.detach()  # and close what is kept of others
+def test_the_server_plans_a_claim_no_more_often_than_any_statement(ticking: Engine, hosts: int) -> None:
+    with ticking.connect() as connection:
         connection.execute(
             text(
                 "UPDATE task_state SET destination = 'http://' || mod(abs(hashtext(task_id::text)), :hosts),"
@@ -428,13 +441,45 @@ def test_the_server_plans_a_claim_no_more_often_than_any_statement(filled: Fille
     assert not often
 
 
-def test_a_claim_counts_calls_by_an_index_scan_which_forgets_those_that_have_ended(filled: Filled) -> None:
-    insignia, url = Insignia(filled.engine), "http://127.0.0.1:9"
+def test_a_claim_counts_calls_by_an_index_scan_which_forgets_those_that_have_ended(ticking: Engine) -> None:
+    insignia, url = Insignia(ticking), "http://127.0.0.1:9"
     insignia.execute(MAKE_DUE, due=200, url=url, destination=url)
-    with transaction(filled.engine) as connection:
+    with transaction(ticking) as connection:
         assert len(claim_slots(connection, room(200, per_destination=200)).runs) == 200
     insignia.execute("ANALYZE task_logs")
     due = {"task_id": uuid4(), "destination": url}
-    found = steps(filled.engine, lambda connection: open_places(connection, room(1), [due]))
+    found = steps(ticking, lambda connection: open_places(connection, room(1), [due]))
     counts = [step for step in found if "AS calls" in step.statement and step.table == "task_logs"]
     assert {(step.kind, step.index) for step in counts} == {("Index Scan", "task_logs_under_way")}
+
+
+COPY_LOGS = copies(
+    task_logs,
+    "one.task_id = :task_id AND status = 'success'",
+    {"id": "gen_random_uuid()", "source": "'api'", "scheduled_for": "NULL"},
+)
+
+
+@pytest.mark.parametrize("calls", [2, 60])
+def test_plans_as_old_as_the_database_read_no_whole_table(
+    admin: Engine, database_url: str, insignia: Insignia, calls: int
+) -> None:
+    """A connection keeps those that the server made while it knew the tables to be empty, or small."""
+    insignia.execute("ANALYZE")
+    with admin.connect() as connection:
+        explain_all(connection, make_url(database_url).database or "")
+    tick_engine = make_tick_engine(database_url, pool_size=1)
+    with Receiver(lambda request: (500 if "fails" in request.path else 200, b"")) as receiver:
+        ids = [insignia.create(f"{receiver.url}/works").id for _ in range(calls - 1)]
+        ids.append(insignia.create(f"{receiver.url}/fails").id)
+        with plans_of(tick_engine) as found:
+            for number in range(8):
+                if number == 6:
+                    for copy in (COPY_TASKS, COPY_STATES, COPY_LOGS):
+                        insignia.execute(copy, task_id=ids[0], first=1, last=2 * MOST_ROWS)
+                insignia.make_due(*ids)
+                insignia.begin_run(ids[0])
+                insignia.end_leases_and_waits()
+                Insignia(tick_engine).tick()
+    tick_engine.dispose()
+    assert wasteful([step for plan in found for step in steps_of(plan)]) == []
