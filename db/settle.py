@@ -144,13 +144,17 @@ SELECT json_build_object(
 RECORD_UNSETTLED = text(
     "WITH"
     + RESULT
-    + """, standing AS MATERIALIZED (
+    + """, run AS MATERIALIZED (
+    SELECT id, attempts, status, lease_id FROM task_logs WHERE id = ANY (ARRAY(SELECT run_id FROM result))
+    FOR UPDATE SKIP LOCKED
+), standing AS MATERIALIZED (
     SELECT result.*,
         s.task_id IS NOT NULL AND l.id IS NOT NULL AS exists,
-        l.status = 'running' AND l.lease_id = result.lease_id AS is_held,
-        (SELECT attempt ->> 'outcome' FROM jsonb_array_elements(l.attempts) attempt
+        run.id IS NULL OR (run.status = 'running' AND run.lease_id = result.lease_id) AS is_held,
+        (SELECT attempt ->> 'outcome' FROM jsonb_array_elements(run.attempts) attempt
          WHERE attempt ->> 'lease_id' = result.lease_id::text) AS recorded
     FROM result
+    LEFT JOIN run ON run.id = result.run_id
     LEFT JOIN task_logs l ON l.id = result.run_id
     LEFT JOIN task_state s ON s.task_id = result.task_id
 ), disposed AS (

@@ -1,7 +1,7 @@
 """The runs that a tick holds: what it has claimed, until that is settled or given back."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from domain.run import ClaimedRun, Decision
 
@@ -39,6 +39,14 @@ class HeldRuns:
         never_sent = {*unsent}
         for run_id in [*self.in_flight]:
             (self.unsent if run_id in never_sent else self.unanswered).append(self.end(run_id))
+
+    def put_off(self, recorded: int, deferred: Sequence[Decision]) -> None:
+        """The first so many decisions are recorded, but for the deferred ones: these let all others go first, and
+        nothing of their tasks overtakes them.
+        """
+        tasks = {decision.run.task_id for decision in deferred}
+        rest = [*deferred, *self.decisions[recorded:]]
+        self.decisions = sorted(rest, key=lambda decision: decision.run.task_id in tasks)
 
     @property
     def unrecorded(self) -> int:

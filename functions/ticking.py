@@ -192,7 +192,7 @@ class Tick:
             self._is_settle_failing = False
             self._count(batch, settlement)
             deferred = [one for one in batch if settlement.disposals[one.run.id] is Disposal.DEFERRED]
-            self._held.decisions = self._held.decisions[BATCH_ROWS:] + deferred
+            self._held.put_off(BATCH_ROWS, deferred)
             self._settles_at = monotonic() + BATCH_SECONDS if self._held.decisions else math.inf
             was_last_chance = any(one.run.is_last_chance for one in batch)
             self._lookout.after_settle(monotonic(), was_last_chance=was_last_chance)

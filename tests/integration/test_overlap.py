@@ -14,6 +14,7 @@ from db.slot_claims import claim_slots
 from domain.attempt import Attempt, answered
 from domain.run import ClaimedRun, RunStatus, decide
 from domain.task import OverlapPolicy, Task, TaskStatus
+from functions.held import HeldRuns
 from tests.integration.conftest import Insignia, assert_adds_up, room
 from tests.receiver import Receiver
 
@@ -201,6 +202,31 @@ def test_what_comes_after_a_deferred_result_of_its_task_is_deferred(insignia: In
         settlement = settle(connection, [decide(first, FAILURE, 0), decide(last, SUCCESS, 0)])
     assert settlement.disposals == {first.id: Disposal.DEFERRED, last.id: Disposal.DEFERRED}
     assert {log.status for log in insignia.logs(task.id)} == {RunStatus.RUNNING}
+
+
+def test_what_comes_later_of_a_task_does_not_overtake_its_deferred_result(insignia: Insignia) -> None:
+    _, first, last = begin_two_runs_of_which_one_is_the_last(insignia)
+    insignia.create_due(NOWHERE)
+    (other,) = insignia.claim()
+    deferred, later, of_other = (decide(run, SUCCESS, 0) for run in (first, last, other))
+    held = HeldRuns()
+    held.decisions = [deferred, later, of_other]
+    held.put_off(1, [deferred])
+    assert held.decisions == [of_other, deferred, later]
+
+
+def test_a_late_result_waits_for_nobody_who_holds_its_run(insignia: Insignia) -> None:
+    task = insignia.create_due(NOWHERE)
+    (late,) = insignia.claim()
+    insignia.end_leases_and_waits()
+    insignia.claim_due_runs()
+    result = [decide(late, SUCCESS, 0)]
+    with insignia.engine.connect() as holder, transaction(insignia.engine) as connection:
+        holder.execute(text("SELECT FROM task_logs FOR UPDATE"))
+        assert settle(connection, result).disposals == {late.id: Disposal.DEFERRED}
+    with transaction(insignia.engine) as connection:
+        assert settle(connection, result).disposals == {late.id: Disposal.LATE}
+    assert [one.get("outcome") for one in insignia.logs(task.id)[0].attempts] == ["late", None]
 
 
 @pytest.mark.parametrize("are_together", [True, False])
