@@ -121,14 +121,15 @@ class Room:
         self, tasks: Iterable[Mapping[str, Any]], times: int = 1
     ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
         """The first tasks of each destination, so many times as many as it has places; and the others."""
-        wanted: Counter[str] = Counter()
+        places: dict[str, int] = {}
         found: list[Mapping[str, Any]] = []
         others: list[Mapping[str, Any]] = []
         for task in tasks:
             destination = task["destination"]
-            wanted[destination] += 1
-            places = 0 if destination in self.crowded else self._places(destination)
-            (found if wanted[destination] <= times * places else others).append(task)
+            if destination not in places:
+                places[destination] = 0 if destination in self.crowded else times * self._places(destination)
+            places[destination] -= 1
+            (found if places[destination] >= 0 else others).append(task)
         return found, others
 
     def leave(self, destinations: Iterable[str]) -> None:
@@ -218,26 +219,26 @@ def with_instants(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def claimed_run(run: Mapping[str, Any], task: Mapping[str, Any], definition: Definition) -> ClaimedRun:
     """What a claim has written of a run, read of its task, and read of the task's definition."""
-    return ClaimedRun(
-        id=run["id"],
-        lease_id=run["lease_id"],
-        task_id=task["task_id"],
-        scheduled_for=run["scheduled_for"],
-        started_at=run["started_at"],
-        number=run["number"],
-        lost_leases=run["lost_leases"],
-        throttles=run["throttles"],
-        destination=task["destination"],
-        task_name=definition.name,
-        webhook_url=definition.webhook_url,
-        method=method_named(definition.method),
-        headers=definition.headers,
-        payload=definition.payload,
-        signing_secrets=tuple(definition.signing_secrets),
-        timeout_seconds=task["timeout_seconds"],
-        success_statuses=definition.success_statuses,
-        max_retry=definition.max_retry,
-        retry_on=retry_on_named(definition.retry_on),
-        deactivate_after=definition.deactivate_after,
-        notify_url=definition.notify_url,
+    return ClaimedRun(  # by their order: names take as long again
+        run["id"],
+        run["lease_id"],
+        task["task_id"],
+        run["scheduled_for"],
+        run["started_at"],
+        run["number"],
+        run["lost_leases"],
+        run["throttles"],
+        task["destination"],
+        definition.name,
+        definition.webhook_url,
+        method_named(definition.method),
+        definition.headers,
+        definition.payload,
+        tuple(definition.signing_secrets),
+        task["timeout_seconds"],
+        definition.success_statuses,
+        definition.max_retry,
+        retry_on_named(definition.retry_on),
+        definition.deactivate_after,
+        definition.notify_url,
     )

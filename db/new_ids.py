@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from struct import iter_unpack
 
+OF_VERSION = {version: bytes(version << 4 | octet & 0x0F for octet in range(256)) for version in (4, 7)}
+OF_VARIANT = bytes(0b10 << 6 | octet & 0x3F for octet in range(256))
+"""What becomes of each octet that tells a version, or the variant, by bytes.translate."""
+
 
 def new_ids(number: int) -> Iterator[str]:
     """Version 4: random."""
@@ -28,8 +32,8 @@ def new_run_ids(number: int, at: datetime) -> Iterator[str]:
 
 def random_octets(number: int, *, version: int) -> bytearray:
     octets = bytearray(os.urandom(16 * number))
-    octets[6::16] = bytes(version << 4 | octet & 0x0F for octet in octets[6::16])
-    octets[8::16] = bytes(0b10 << 6 | octet & 0x3F for octet in octets[8::16])
+    octets[6::16] = octets[6::16].translate(OF_VERSION[version])
+    octets[8::16] = octets[8::16].translate(OF_VARIANT)
     return octets
 
 

@@ -256,12 +256,12 @@ def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
 def settle_in_turn(
     settle_some: Callable[[Sequence[Decision]], Settlement], batches: Sequence[Sequence[Decision]]
 ) -> Settlement:
-    settlement, waiting = Settlement(), set[str]()
+    settlement, waiting, deferred = Settlement(), set[str](), Disposal.DEFERRED
     for batch in batches:
         if ready := [one for one in batch if one.run.task_id not in waiting] if waiting else batch:
             settlement.add(settle_some(ready))
         for one in batch:
-            if settlement.disposals.setdefault(one.run.id, Disposal.DEFERRED) is Disposal.DEFERRED:
+            if settlement.disposals.setdefault(one.run.id, deferred) is deferred:
                 waiting.add(one.run.task_id)
     return settlement
 

@@ -211,7 +211,7 @@ def plan(due: Iterable[Mapping[str, Any]], definitions: Mapping[str, Definition]
                 break
             known[key] = plan_slots(task, definition)
         catch_up, fault = known[key]
-        plans.append(Plan(task=task, definition=definition, catch_up=catch_up, fault=fault))
+        plans.append(Plan(task, definition, catch_up, fault))
     return plans
 
 

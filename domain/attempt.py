@@ -52,16 +52,17 @@ def answered(
 ) -> Attempt:
     """An attempt that got an answer: a success by `success_statuses`; a redirect is not followed."""
     message = said(http_status)
-    succeeded = is_success(http_status, success_statuses)
-    if 300 <= http_status < 400 and not succeeded:
+    if is_success(http_status, success_statuses):
+        return Attempt(duration_ms, http_status, None, message, response_excerpt)
+    if 300 <= http_status < 400:
         message += "; redirects are not followed, so use the final URL"
     return Attempt(
         duration_ms=duration_ms,
         http_status=http_status,
-        error=None if succeeded else AttemptError.HTTP,
+        error=AttemptError.HTTP,
         message=message,
         response_excerpt=response_excerpt,
-        retry_after_seconds=None if succeeded else retry_after_seconds,
+        retry_after_seconds=retry_after_seconds,
     )
 
 

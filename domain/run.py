@@ -139,13 +139,8 @@ def decide(run: ClaimedRun, attempt: Attempt, jitter: float) -> Decision:
     not count towards deactivation: shared egress addresses are throttled through no fault of the task.
     """
     if attempt.succeeded:
-        return Decision(
-            run=run,
-            attempt=attempt,
-            status=RunStatus.SUCCESS,
-            outcome=AttemptOutcome.SUCCESS,
-            message=f"{sentence(attempt.message)}.",
-        )
+        message = f"{sentence(attempt.message)}."
+        return Decision(run, attempt, RunStatus.SUCCESS, AttemptOutcome.SUCCESS, message)
     throttle = attempt.retry_after_seconds
     if throttle is not None and run.throttles < MAX_THROTTLES:
         delay = max(throttle, retry_delay_seconds(1, jitter))

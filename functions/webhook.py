@@ -34,14 +34,14 @@ def call_of(run: ClaimedRun) -> Call:
         headers["webhook-signature"] = signature_header(secrets, run.id, timestamp, body or b"")
     headers["Expect"] = ""
     return Call(
-        id=run.id,
-        url=parse_webhook_url(run.webhook_url),
-        method=run.method,
-        headers=headers,
-        body=body,
-        timeout_seconds=run.timeout_seconds,
-        success_statuses=parse_success_statuses(run.success_statuses),
-        claimed_at=run.started_at,
+        run.id,
+        parse_webhook_url(run.webhook_url),
+        run.method,
+        headers,
+        body,
+        run.timeout_seconds,
+        parse_success_statuses(run.success_statuses),
+        run.started_at,
     )
 
 
