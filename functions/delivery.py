@@ -35,7 +35,7 @@ class Deliveries:
 
     def __init__(self, egress: Egress) -> None:
         self._egress = egress
-        self._driven_at = monotonic()
+        self._alive_at = monotonic()
         self._thawed_at = -math.inf
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, KEPT_CONNECTIONS)
@@ -163,6 +163,7 @@ class Deliveries:
         Raises TimeoutError when there is nothing to read from `answer` within the time-out of that socket.
         """
         if not self._transfers:
+            self._note_life()
             return
         now = monotonic()
         until = now + (answer.gettimeout() or math.inf)
@@ -243,14 +244,17 @@ class Deliveries:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
         self._end_overdue()
-        now = monotonic()
-        if now - self._driven_at > FROZEN_SECONDS:
-            self._thawed_at = now
-        self._driven_at = now
+        self._note_life()
         return is_answered
 
+    def _note_life(self) -> None:
+        now = monotonic()
+        if now - self._alive_at > FROZEN_SECONDS:
+            self._thawed_at = now
+        self._alive_at = now
+
     def _was_frozen_since(self, instant: float) -> bool:
-        return instant <= self._thawed_at or monotonic() - self._driven_at > FROZEN_SECONDS
+        return instant <= self._thawed_at or monotonic() - self._alive_at > FROZEN_SECONDS
 
     def _collect(self) -> None:
         remaining = 1

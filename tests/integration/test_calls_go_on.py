@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import ip_network
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from domain.task import Method
 from domain.webhook_url import parse_webhook_url
 from functions.delivery import Deliveries
 from functions.egress import Egress
-from functions.transfer import Call, Transfer
+from functions.transfer import Call, Transfer, monotonic
 from tests.receiver import Answer, Received, Receiver
 
 
@@ -105,3 +106,21 @@ def test_an_answer_of_the_database_that_came_while_the_process_was_busy_is_read(
         deliveries.start(call(receiver.url))
         assert connection.execute(text("SELECT 1 FROM pg_sleep(0.15)")).scalar_one() == 1
     engine.dispose()
+
+
+def test_a_process_that_waits_for_a_slow_database_again_and_again_is_not_frozen(
+    engine: Engine, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Receiver() as receiver, waiting_by(deliveries.go_on_until_readable):
+        for seconds in range(2, 10, 2):
+            with transaction(engine) as connection:
+                connection.execute(text("SELECT 1"))
+            monkeypatch.setattr("functions.delivery.monotonic", partial(later, seconds))
+        deliveries.start(call(receiver.url))
+        (finished,) = deliveries.wait(10)
+    assert finished.attempt is not None
+    assert finished.attempt.succeeded
+
+
+def later(seconds: float) -> float:
+    return monotonic() + seconds
