@@ -215,6 +215,10 @@ class Disposal(StrEnum):
 disposal_named = cache(Disposal)
 
 
+class Refused(Exception):
+    """The database refuses results for their data, with a state of SQL; nothing of their transaction will last."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Settlement:
     """The disposal of each run; tasks deactivated; waiting runs and due slots cancelled with them.
@@ -239,23 +243,20 @@ def settle(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
 
     One decision per run. Results of one task count one after the other: two failures count twice, and a success
     between them starts the count again. A failure counts only if the task still has the revision under which the
-    slot was claimed. What comes after a deferred result of its task is deferred, too. A batch that the database
-    refuses for its data is repeated row by row: a bad row ends alone, as our error.
+    slot was claimed. What comes after a deferred result of its task is deferred, too. Raises Refused.
     """
     try:
-        with connection.begin_nested():
-            return settle_in_turn(partial(settle_batch, connection), each_task_once(decisions))
+        return settle_in_turn(partial(settle_batch, connection), each_task_once(decisions))
     except DBAPIError as error:
         if unavailable_reason(error) is not None:
             raise
-        if len(decisions) == 1:
-            return end_unrecordable(connection, decisions[0], error)
-    return settle_in_turn(partial(settle, connection), [[decision] for decision in decisions])
+        raise Refused(sqlstate(error)) from error
 
 
 def settle_in_turn(
     settle_some: Callable[[Sequence[Decision]], Settlement], batches: Sequence[Sequence[Decision]]
 ) -> Settlement:
+    """Settle batches one after the other, without what comes after a deferred result of its task."""
     settlement, waiting, deferred = Settlement(), set[str](), Disposal.DEFERRED
     for batch in batches:
         if ready := [one for one in batch if one.run.task_id not in waiting] if waiting else batch:
@@ -343,9 +344,10 @@ def cancel_with_deactivation(connection: Connection, deactivated: Sequence[Mappi
     return cancelled
 
 
-def end_unrecordable(connection: Connection, decision: Decision, error: DBAPIError) -> Settlement:
+def end_unrecordable(connection: Connection, decision: Decision, refused: Refused) -> Settlement:
+    """End a run whose result the database refuses even alone, as our error."""
     run = decision.run
-    log.error("The result of run %s cannot be recorded: %s", run.id, sqlstate(error))
+    log.error("The result of run %s cannot be recorded: %s", run.id, refused)
     values = {"run_id": run.id, "lease_id": run.lease_id}
     ended = connection.execute(END_UNRECORDABLE, values).one_or_none()
     if ended is None:

@@ -8,14 +8,14 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from db.backlog import Backlog, read_backlog, sweep
 from db.claiming import BATCH_ROWS, Claimed
 from db.driver import waiting_by
 from db.engine import Connection, Engine, transaction
 from db.run_claims import release
-from db.settle import Disposal, Settlement, settle
+from db.settle import Disposal, Refused, Settlement, end_unrecordable, settle, settle_in_turn
 from db.ticks import read_clock, record_tick
 from domain.attempt import Attempt, unsendable
 from domain.errors import InvalidInput, Unavailable
@@ -182,9 +182,7 @@ class Tick:
         ):
             batch = self._held.decisions[:BATCH_ROWS]
             try:
-                with transaction(self._engine) as connection:
-                    settlement = settle(connection, batch)
-                    self._tell(connection, settlement.changes)
+                settlement = self._record(batch)
             except Unavailable as error:
                 self._fault, self._is_settle_failing = error, True
                 self._settles_at = monotonic() + PAUSE_SECONDS
@@ -200,6 +198,25 @@ class Tick:
                 break
         if self._held.unsent or self._held.unanswered:
             self._give_back()
+
+    def _record(self, decisions: Sequence[Decision]) -> Settlement:
+        """Write results and what is told of them, in one transaction.
+
+        What the database refuses for its data is written in halves, each in a transaction of its own, down to the bad
+        result, which ends its run as our error. When that breaks off, all of it may be repeated.
+        """
+        try:
+            with transaction(self._engine) as connection:
+                settlement = settle(connection, decisions)
+                self._tell(connection, settlement.changes)
+        except Refused as refused:
+            if len(decisions) > 1:
+                half = len(decisions) // 2
+                return settle_in_turn(self._record, [decisions[:half], decisions[half:]])
+            with transaction(self._engine) as connection:
+                settlement = end_unrecordable(connection, decisions[0], refused)
+                self._tell(connection, settlement.changes)
+        return settlement
 
     def summarise(self, kind: TickKind) -> TickSummary:
         """The summary, recorded as a row of `ticks`; a tick cleans up in the time that is left."""

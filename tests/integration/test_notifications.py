@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from db.engine import transaction
-from db.settle import settle
+from db.settle import Refused, end_unrecordable, settle
 from domain.attempt import answered
 from domain.run import MAX_LOST_LEASES, decide
 from domain.summary import TickKind
@@ -207,8 +207,11 @@ def test_an_answer_that_cannot_be_recorded_begins_a_streak(insignia: Insignia) -
     insignia.create_due("http://127.0.0.1:9/hook")
     (claimed,) = insignia.claim()
     answer = answered(200, duration_ms=1, success_statuses=[range(200, 300)], response_excerpt="\0")
+    decision = decide(claimed, answer, 0)
+    with pytest.raises(Refused) as refused, transaction(insignia.engine) as connection:
+        settle(connection, [decision])
     with transaction(insignia.engine) as connection:
-        (change,) = settle(connection, [decide(claimed, answer, 0)]).changes
+        (change,) = end_unrecordable(connection, decision, refused.value).changes
     assert (change.kind, change.data["status"]) == ("task.failed", "failed")
     assert change.data["message"] == insignia.logs()[0].message
 

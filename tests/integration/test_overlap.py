@@ -1,6 +1,7 @@
 """A slot whose task still has a run under way."""
 
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
@@ -14,8 +15,11 @@ from db.slot_claims import claim_slots
 from domain.attempt import Attempt, answered
 from domain.run import ClaimedRun, RunStatus, decide
 from domain.task import OverlapPolicy, Task, TaskStatus
+from functions.delivery import Deliveries
 from functions.held import HeldRuns
-from tests.integration.conftest import Insignia, assert_adds_up, room
+from functions.limits import Limits
+from functions.ticking import Tick
+from tests.integration.conftest import LOOPBACK, Insignia, assert_adds_up, room
 from tests.receiver import Receiver
 
 NOWHERE = "http://127.0.0.1:9/"
@@ -227,6 +231,38 @@ def test_a_late_result_waits_for_nobody_who_holds_its_run(insignia: Insignia) ->
     with transaction(insignia.engine) as connection:
         assert settle(connection, result).disposals == {late.id: Disposal.LATE}
     assert [one.get("outcome") for one in insignia.logs(task.id)[0].attempts] == ["late", None]
+
+
+def test_what_comes_after_a_deferred_result_of_its_task_is_deferred_beside_a_bad_result_as_well(
+    insignia: Insignia,
+) -> None:
+    task, first, last = begin_two_runs_of_which_one_is_the_last(insignia)
+    insignia.create_due(NOWHERE)
+    (bad,) = insignia.claim()
+    decisions = [
+        decide(first, FAILURE, 0),
+        decide(bad, SUCCESS._replace(http_status=99_999), 0),
+        decide(last, SUCCESS, 0),
+    ]
+    limits = Limits(budget_seconds=30, concurrency=10, per_destination=10)
+
+    def let_go(
+        _connection: object, _cursor: object, _statement: str, values: Sequence[str], *_: object
+    ) -> None:
+        if any(first.id in str(value) for value in values) and bad.id not in str(values):
+            holder.rollback()
+
+    with insignia.engine.connect() as holder, Deliveries(LOOPBACK) as deliveries:
+        holder.execute(text("SELECT FROM task_state WHERE task_id = :id FOR UPDATE"), {"id": task.id})
+        event.listen(insignia.engine, "after_cursor_execute", let_go)
+        settlement = Tick(insignia.engine, deliveries, limits, lambda: False)._record(decisions)
+    assert not holder.in_transaction()
+    assert settlement.disposals == {
+        first.id: Disposal.DEFERRED,
+        bad.id: Disposal.FAILED,
+        last.id: Disposal.DEFERRED,
+    }
+    assert {log.status for log in insignia.logs(task.id)} == {RunStatus.RUNNING}
 
 
 @pytest.mark.parametrize("are_together", [True, False])

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -11,16 +11,19 @@ import pytest
 from sqlalchemy import Connection, text
 
 from db.claiming import Claimed, Room
+from db.settle import Settlement, settle
 from db.slot_claims import claim_slots
 from domain.attempt import Attempt
 from domain.errors import Unavailable
 from domain.run import ClaimedRun, Decision, RunStatus, decide
 from domain.task import TaskStatus
 from functions.egress import Egress
+from functions.notifications import NotifySettings
 from functions.transfer import monotonic
 from tests.integration.conftest import Insignia, assert_adds_up, room
 from tests.receiver import Answer, Received, Receiver
 
+NOBODY = "http://127.0.0.1:9/"
 PATIENCE = 10
 """Seconds after which a test has failed that waits for something that does not come."""
 
@@ -342,6 +345,42 @@ def test_a_result_that_cannot_be_written_ends_alone_as_our_error(
         assert_adds_up(summary)
         insignia.make_due()
         assert insignia.tick().due in {0, 3}  # the connection is as good as before
+
+
+def test_results_beside_a_bad_one_are_written_once_when_the_database_goes_away_between_them(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decide_badly(run: ClaimedRun, attempt: Attempt, jitter: float) -> Decision:
+        return decide(
+            run, attempt._replace(http_status=99_999) if run.task_name == "Bad" else attempt, jitter
+        )
+
+    settled: list[int] = []
+
+    def go_away_once(connection: Connection, decisions: Sequence[Decision]) -> Settlement:
+        settled.append(len(decisions))
+        if settled == [2, 1, 1]:
+            raise Unavailable("The database is away.")
+        return settle(connection, decisions)
+
+    monkeypatch.setattr("functions.ticking.decide", decide_badly)
+    monkeypatch.setattr("functions.ticking.settle", go_away_once)
+    crowd = Crowd(2)
+
+    def fail(request: Received) -> Answer:
+        crowd(request)
+        return 500, b""
+
+    with Receiver(fail) as receiver:
+        tasks = [insignia.create(receiver.url, name=name, deactivate_after=2) for name in ("Good", "Bad")]
+        insignia.make_due()
+        with pytest.raises(Unavailable, match="away"):
+            insignia.tick(notify=NotifySettings(url=NOBODY))
+    assert settled[:4] == [2, 1, 1, 2]
+    assert [insignia.logs(task.id)[0].status for task in tasks] == ["failed", "failed"]
+    assert [insignia.task(task.id).consecutive_failures for task in tasks] == [1, 0]
+    told = insignia.execute("SELECT data ->> 'task_name' FROM notifications WHERE kind = 'task.failed'")
+    assert sorted(told.scalars()) == ["Bad", "Good"]
 
 
 def test_a_result_whose_task_is_locked_keeps_nobody_waiting_and_is_not_lost(insignia: Insignia) -> None:

@@ -13,7 +13,10 @@ from db.driver import kept, together, waiting_by
 from db.engine import transaction
 from db.json_rows import read_all_json
 from db.run_claims import claim_due_runs
+from db.settle import Disposal, settle
 from db.slot_claims import claim_slots
+from domain.attempt import answered
+from domain.run import decide
 from tests.integration.conftest import Insignia, room
 
 NOWHERE = "http://127.0.0.1:9/hook"
@@ -58,6 +61,17 @@ def test_a_claim_of_retries_waits_five_times(insignia: Insignia) -> None:
     with trips() as made, transaction(insignia.engine) as connection:
         assert len(claim_due_runs(connection, room(10)).runs) == 1
     assert len(made) == 5
+
+
+def test_a_settle_waits_three_times(insignia: Insignia) -> None:
+    for _ in range(3):
+        insignia.create_due(NOWHERE)
+    answer = answered(200, duration_ms=1, success_statuses=[range(200, 300)])
+    decisions = [decide(run, answer, 0) for run in insignia.claim()]
+    with trips() as made, transaction(insignia.engine) as connection:
+        disposals = settle(connection, decisions).disposals
+    assert set(disposals.values()) == {Disposal.SUCCESS}
+    assert len(made) == 3
 
 
 def test_statements_that_are_sent_together_have_their_own_values_and_plans(engine: Engine) -> None:
