@@ -18,7 +18,7 @@ from functions.lookups import Lookups
 from functions.sockets import Sockets
 from functions.tls_sessions import TlsSessions
 from functions.transfer import Call, FinishedCall, Transfer, blocked, monotonic, unsent
-from functions.turns import Turns, Waiting
+from functions.turns import Turns, Waiting, takes_turns
 
 FROZEN_SECONDS = 5
 """A process that was away for so long does not send what it had claimed: its lease may be another's."""
@@ -79,7 +79,9 @@ class Deliveries:
             self._waits_since[call.id] = began_at
 
     def _begin(self, call: Call, began_at: float, addresses: Sequence[str]) -> None:
-        if self._turns.take(call, began_at, addresses) and not self._send(call, began_at, addresses):
+        if not takes_turns(call):
+            self._send(call, began_at, addresses)
+        elif self._turns.take(call, began_at, addresses) and not self._send(call, began_at, addresses):
             self._end_turn(call, is_kept=False)
 
     def _end_turn(self, call: Call, *, is_kept: bool) -> None:
@@ -279,4 +281,5 @@ class Deliveries:
         self._multi.remove_handle(transfer.curl)
         del self._transfers[transfer.curl]
         self._spare.append(transfer)
-        self._end_turn(transfer.call, is_kept=code == 0)
+        if takes_turns(transfer.call):
+            self._end_turn(transfer.call, is_kept=code == 0)

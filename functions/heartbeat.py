@@ -25,7 +25,7 @@ def beat(url: str, egress: Egress, *, has_failed: bool) -> None:
         id=str(uuid4()),
         url=parse_webhook_url(with_fail(url) if has_failed else url),
         method=Method.POST,
-        headers={"User-Agent": f"Insignia/{VERSION}", "Expect": ""},
+        headers={"User-Agent": f"Insignia/{VERSION}"},
         body=b"",
         timeout_seconds=SECONDS,
         success_statuses=parse_success_statuses(DEFAULT),

@@ -75,9 +75,15 @@ def attempt(
 
 
 def headers_of(lines: Iterable[bytes]) -> dict[str, str]:
-    """Received lines as names and values; what came more than once is joined with commas (RFC 9110, 5.3)."""
+    """Received lines as names and values; what came more than once is joined with commas (RFC 9110, 5.3).
+
+    A line of status begins another answer: those before it were 1xx.
+    """
     headers: dict[str, str] = {}
     for line in lines:
+        if line.startswith(b"HTTP/"):
+            headers.clear()
+            continue
         name, colon, value = line.decode("latin-1").partition(":")
         if colon:
             known = next((one for one in headers if one.lower() == name.lower()), name)

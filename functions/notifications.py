@@ -194,7 +194,6 @@ def call_of(notification: Notification, settings: NotifySettings) -> Call:
     headers = {
         "User-Agent": f"Insignia/{VERSION}",
         "Content-Type": "application/json",
-        "Expect": "",
         "webhook-id": webhook_id,
         "webhook-timestamp": str(timestamp),
     }

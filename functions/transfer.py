@@ -67,7 +67,7 @@ class FinishedCall(NamedTuple):
     """`attempt` is None when nothing was sent: this process had been frozen, and the call may no longer be ours, or it
     had no file descriptor left. That is no failure of the webhook.
 
-    `header_lines` are the beginning of the answer's headers, as they were received.
+    `header_lines` are the beginning of what was received as headers, with the lines of status before them.
     """
 
     call: Call
@@ -139,7 +139,7 @@ class Transfer:
         if known_hosts is not self._known_hosts:
             set_option(pycurl.RESOLVE, known_hosts)
             self._known_hosts = known_hosts
-        set_option(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in call.headers.items()])
+        set_option(pycurl.HTTPHEADER, [*map(": ".join, call.headers.items())])
         kind = call.method, call.body is None, call.timeout_seconds
         if kind != self._kind:
             set_option(pycurl.HTTPGET if call.body is None else pycurl.POST, 1)
@@ -147,7 +147,9 @@ class Transfer:
             set_option(pycurl.CUSTOMREQUEST, call.method)
             set_option(pycurl.TIMEOUT_MS, int((call.timeout_seconds + BACKSTOP_SECONDS) * 1000))
             self._kind = kind
-        if call.body is not None:
+        if (
+            call.body is not None
+        ):  # it is smaller than 1 MiB, from where on libcurl would ask whether it may be sent
             # libcurl may repeat a request by itself on a fresh connection, unless it cannot rewind the body:
             # a read function without a seek function makes that an error, and so an attempt of ours.
             set_option(pycurl.READFUNCTION, io.BytesIO(call.body).read)
@@ -155,15 +157,14 @@ class Transfer:
 
     def finish(self, code: int) -> FinishedCall:
         status: int = self.curl.getinfo(pycurl.RESPONSE_CODE)
+        if code == 0:
+            return FinishedCall(self.call, self._answered(status), self._header_lines)
         if code in OUR_ERRORS or (code == pycurl.E_COULDNT_CONNECT and self._dial.lacked_descriptor):
             return FinishedCall(call=self.call, attempt=None)
         if self._header_bytes > MAX_HEADER_BYTES or code == LIBCURL_TOO_LARGE:
             return self.failed(AttemptError.TOO_LARGE, "the answer's headers are larger than 64 KiB", status)
-        is_capped = code == pycurl.E_WRITE_ERROR and self._body_bytes >= MAX_BODY_BYTES
-        if code == 0 or is_capped:
-            return FinishedCall(
-                call=self.call, attempt=self._answered(status), header_lines=self._header_lines
-            )
+        if code == pycurl.E_WRITE_ERROR and self._body_bytes >= MAX_BODY_BYTES:
+            return FinishedCall(self.call, self._answered(status), self._header_lines)
         if code == pycurl.E_OPERATION_TIMEDOUT:
             message = f"there was no complete answer within {self.call.timeout_seconds:g} s"
             return self.failed(AttemptError.TIMEOUT, message, status)
@@ -222,15 +223,15 @@ class Transfer:
 
     def _read_header(self, line: bytes) -> int | None:
         self._header_bytes += len(line)
-        if line.startswith(b"HTTP/"):  # the headers before it were those of a 1xx answer
-            self._header_lines.clear()
-        elif self._header_bytes <= KEPT_HEADER_BYTES or line[:12].lower() == b"retry-after:":
+        if self._header_bytes <= KEPT_HEADER_BYTES or line.lower().startswith((b"http/", b"retry-after:")):
             self._header_lines.append(line)
         return -1 if self._header_bytes > MAX_HEADER_BYTES else None
 
     def _retry_after(self) -> str:
         """The value of the header, the last one if there are several; empty if there is none."""
         for line in reversed(self._header_lines):
+            if line.startswith(b"HTTP/"):  # what came before is of a 1xx answer
+                break
             name, _, value = line.partition(b":")
             if name.lower() == b"retry-after":
                 return value.decode("latin-1").strip()

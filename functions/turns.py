@@ -33,7 +33,7 @@ class Host:
 
 
 class Turns:
-    """Whose turn it is; calls over HTTP, or without a body, which each have a fresh connection, are free to go."""
+    """Whose turn it is, of those that take turns."""
 
     def __init__(self) -> None:
         self._hosts: defaultdict[tuple[str, str, int], Host] = defaultdict(Host)
@@ -46,8 +46,6 @@ class Turns:
 
     def take(self, call: Call, began_at: float, addresses: Sequence[str]) -> bool:
         """Whether the call may go at once; else it waits for `give_back` or `overdue`."""
-        if not takes_turns(call):
-            return True
         host = self._hosts[call.url.destination]
         while host.free and host.free[0] + MAX_IDLE_SECONDS < monotonic():
             host.free.popleft()
@@ -64,8 +62,6 @@ class Turns:
 
     def give_back(self, call: Call, *, is_kept: bool) -> Waiting | None:
         """A call has ended, and its connection may be kept: the one whose turn it is now."""
-        if not takes_turns(call):
-            return None
         host = self._hosts[call.url.destination]
         if host.waiting:
             self._number -= 1
@@ -105,4 +101,5 @@ class Turns:
 
 
 def takes_turns(call: Call) -> bool:
+    """Calls over HTTP are free to go, and so are those without a body, which each have a fresh connection."""
     return call.url.scheme == "https" and call.body is not None

@@ -32,7 +32,6 @@ def call_of(run: ClaimedRun) -> Call:
     if secrets:
         timestamp = int(run.started_at.timestamp())
         headers["webhook-signature"] = signature_header(secrets, run.id, timestamp, body or b"")
-    headers["Expect"] = ""
     return Call(
         run.id,
         parse_webhook_url(run.webhook_url),
@@ -72,7 +71,6 @@ def headers_of(
     """
     headers = {
         "User-Agent": USER_AGENT,
-        "Accept": "*/*",
         "traceparent": f"00-{trace_id(run_id)}-{span_id(lease_id)}-{'01' if telemetry.is_on() else '00'}",
     }
     if method.has_body:

@@ -33,7 +33,7 @@ def call(url: str) -> Call:
         id=str(uuid4()),
         url=parse_webhook_url(url),
         method=Method.POST,
-        headers={"Content-Type": "application/json", "Expect": ""},
+        headers={"Content-Type": "application/json"},
         body=b"{}",
         timeout_seconds=10,
         success_statuses=(range(200, 300),),

@@ -16,7 +16,8 @@ from domain.task import Method
 from domain.webhook_url import WebhookUrl, parse_webhook_url
 from functions.delivery import Deliveries
 from functions.egress import Egress
-from functions.transfer import Call, FinishedCall
+from functions.manual_runs import headers_of
+from functions.transfer import KEPT_HEADER_BYTES, Call, FinishedCall
 from tests.receiver import Answer, Received, Receiver
 
 TIMEOUT = 1.0
@@ -30,7 +31,7 @@ def call(
         id=str(uuid4()),
         url=parse_webhook_url(url),
         method=method,
-        headers={"Content-Type": "application/json", "Expect": ""},
+        headers={"Content-Type": "application/json"},
         body=body,
         timeout_seconds=timeout,
         success_statuses=(range(200, 300),),
@@ -222,11 +223,26 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
     assert proxy.requests == []
 
 
-def test_a_large_body_arrives_whole() -> None:
-    body = bytes(range(256)) * 1024
+def test_a_large_body_arrives_whole_and_unannounced() -> None:
+    body = bytes(range(256)) * 4096
     with Receiver() as receiver:
         assert attempt(call(receiver.url, body=body, timeout=10)).succeeded
     assert receiver.requests[0].body == body
+    assert "Expect" not in receiver.requests[0].headers
+
+
+@pytest.mark.parametrize("padding", [b"", b"X-Padding: " + b"x" * KEPT_HEADER_BYTES + b"\r\n"])
+def test_headers_before_the_answer_are_not_those_of_the_answer(padding: bytes) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nRetry-After: 60\r\nX-Early: 1\r\n" + padding + b"\r\n"
+    head = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n"
+    for more, seconds in ((b"", None), (b"Retry-After: 5\r\n", 5.0)):
+        with raw_server(answers(hints + head + more + b"\r\n")) as url, Deliveries(LOOPBACK) as deliveries:
+            deliveries.start(call(url))
+            (finished,) = deliveries.wait(TIMEOUT)
+        assert finished.attempt is not None
+        assert (finished.attempt.http_status, finished.attempt.retry_after_seconds) == (503, seconds)
+        headers = headers_of(finished.header_lines)
+        assert (headers.get("Retry-After"), headers.get("X-Early")) == ("5" if more else None, None)
 
 
 def test_a_connection_that_dies_unanswered_is_not_tried_again_in_silence() -> None:

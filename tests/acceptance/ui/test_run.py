@@ -52,7 +52,7 @@ def test_a_failure_is_explained_attempt_by_attempt(user: Watched, api: Api, data
     assert told.pop("X-Key") == "…"
     assert told == {name: sent.headers[name] for name in told}
     left = sent.headers.keys() - told.keys()
-    assert left == {"Host", "Content-Length", "X-Key"}
+    assert left == {"Host", "Accept", "Content-Length", "X-Key"}
 
 
 def test_a_retry_makes_up_for_a_run_and_leads_to_its_page(user: Watched, api: Api) -> None:
