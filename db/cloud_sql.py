@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pg8000
 from sqlalchemy import URL
 
+from db.driver import result_of
 from domain.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class CloudSql:
             self._loop,
         )
         try:
-            connection = opening.result(CONNECT_SECONDS)
+            connection = result_of(opening, CONNECT_SECONDS)
         except TimeoutError:
             opening.cancel()  # otherwise it would hold up all that come after it
             raise

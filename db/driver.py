@@ -7,13 +7,14 @@ for its effect, which the connections of Google's connector have as well.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import count
-from socket import socket
-from typing import Any
+from socket import socket, socketpair
+from typing import Any, TypeVar
 
 import pg8000.dbapi
 import pg8000.legacy
@@ -37,6 +38,8 @@ from pg8000.exceptions import InterfaceError
 from sqlalchemy import TextClause, text
 
 KEPT = "/* kept */"
+
+Result = TypeVar("Result")
 
 convert_paramstyle = pg8000.legacy.convert_paramstyle
 numbers = count(1)
@@ -166,6 +169,22 @@ def waiting_by(wait: Callable[[socket], None]) -> Iterator[None]:
         yield
     finally:
         meanwhile.reset(token)
+
+
+def result_of(work: Future[Result], seconds: float) -> Result:
+    """What comes of work on another thread; raises TimeoutError. Other work goes on as while the server works."""
+    if (wait := meanwhile.get()) is not None:
+        bell, ringer = socketpair()
+        with bell, ringer:
+            bell.settimeout(seconds)
+            work.add_done_callback(partial(ring, ringer))
+            wait(bell)
+    return work.result(seconds)
+
+
+def ring(ringer: socket, _: object) -> None:
+    with suppress(OSError):  # nobody waits any more
+        ringer.send(b"!")
 
 
 def handle_messages_after_waiting(connection: CoreConnection, context: Context) -> None:

@@ -11,11 +11,16 @@ from google.oauth2 import service_account
 from sqlalchemy import Engine, make_url, text
 
 from db.cloud_sql import CloudSql
+from db.driver import waiting_by
 from db.engine import make_engine, transaction
 from domain.errors import Unavailable
+from functions.delivery import Deliveries
 from functions.settings import load
 from tests.cloud_sql import INSTANCE, NAME, PROJECT, REGION, CloudSqlInstance
 from tests.google_accounts import GoogleAccounts
+from tests.integration.conftest import LOOPBACK
+from tests.integration.test_calls_go_on import call
+from tests.receiver import Answer, Received, Receiver
 
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket")
 """A connection that comes after its time limit is dropped, and closed when memory is cleared."""
@@ -195,6 +200,28 @@ def test_what_does_not_answer_ends_with_the_time_limit(
     monkeypatch.undo()
     assert shown(engine, "TimeZone") == ["UTC"]
     gc.collect()
+
+
+def test_calls_go_on_while_a_connection_is_made(
+    connect: Callable[..., Engine], instance: CloudSqlInstance
+) -> None:
+    """It is made when the call has arrived, and not before."""
+    instance.proxy_answers.clear()
+
+    def let_answer(_: Received) -> Answer:
+        instance.proxy_answers.set()
+        return 200, b""
+
+    with (
+        Receiver(let_answer) as receiver,
+        Deliveries(LOOPBACK) as deliveries,
+        waiting_by(deliveries.go_on_until_readable),
+    ):
+        deliveries.start(call(receiver.url))
+        assert shown(connect(), "TimeZone") == ["UTC"]
+        (finished,) = deliveries.wait(10)
+    assert finished.attempt is not None
+    assert finished.attempt.succeeded
 
 
 def test_an_account_that_google_does_not_know_is_unavailable(
