@@ -299,7 +299,7 @@ def test_a_settle_does_not_wait_for_a_claim_that_is_about_to_say_what_it_has_lef
 
 def test_a_run_by_hand_counts_for_a_rate_and_waits_for_it(insignia: Insignia) -> None:
     with Receiver() as receiver:
-        task = insignia.create(receiver.url)
+        task = insignia.create(receiver.url, timeout_seconds=1)
         first, second = (insignia.run(task.id, rates="127.0.0.1=1/60s") for _ in range(2))
         assert (first.status, second.status, second.attempts) == (RunStatus.SUCCESS, RunStatus.RETRYING, [])
         assert re.fullmatch(
@@ -308,10 +308,10 @@ def test_a_run_by_hand_counts_for_a_rate_and_waits_for_it(insignia: Insignia) ->
             second.message or "",
         )
         insignia.end_leases_and_waits()
-        insignia.create_due(receiver.url)
-        assert insignia.tick(rates="127.0.0.1=1/60s").started == 0
+        insignia.create_due(receiver.url, timeout_seconds=1)
+        assert insignia.tick(rates="127.0.0.1=1/60s", budget_seconds=4).started == 0
         insignia.execute(FORGOTTEN)
-        insignia.tick(rates="127.0.0.1=2/60s", budget_seconds=14)
+        insignia.tick(rates="127.0.0.1=2/60s")
     assert len(receiver.requests) == 3
     assert insignia.log(second.id).status is RunStatus.SUCCESS
     assert insignia.log(second.id).throttled_ms > 0
