@@ -1,101 +1,38 @@
 """The life cycle of the embedded PostgreSQL, with real processes and real kills."""
 
 import os
-import pwd
 import shutil
 import signal
 import stat
-import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pg8000
 import pytest
 from sqlalchemy import NullPool, create_engine, text
 
-from db import embedded
 from db.embedded import EmbeddedPostgres, EmbeddedPostgresError, running_url
+from tests.conftest import NOT_DURABLE
+from tests.integration.clusters import (
+    SUPERVISOR,
+    cluster_of,
+    is_alive,
+    needs_root,
+    postmaster_of,
+    query,
+    run_dir_of,
+    script,
+    start_in_another_process,
+    wait_for,
+)
 
-REPOSITORY = Path(__file__).parents[2]
-NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-SUPERVISOR = """
-import sys
-from pathlib import Path
-from db.embedded import EmbeddedPostgres
-with EmbeddedPostgres(Path(sys.argv[1])) as url:
-    print(url, flush=True)
-    sys.stdin.read()
-"""
 WITHOUT_DEATH_SIGNAL = """
 from db import child_process
 child_process.LAUNCHER = child_process.LAUNCHER.replace('"linux"', '"none"')
 """
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may become another user")
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
-
-
-def is_alive(pid: int) -> bool:
-    """A process that only waits to be reaped is not."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except ProcessLookupError:
-        return False
-    except FileNotFoundError:
-        return sys.platform != "linux"
-
-
-def query(url: str, *statements: str) -> Sequence[Any]:
-    """The rows of the last statement, if it has any."""
-    with create_engine(url, poolclass=NullPool).begin() as connection:
-        for statement in statements:
-            result = connection.execute(text(statement))
-        return result.all() if result.returns_rows else []
-
-
-def cluster_of(data_dir: Path) -> Path:
-    (cluster,) = data_dir.glob("postgres-[0-9]*")
-    return cluster
-
-
-def postmaster_of(data_dir: Path) -> int:
-    return int((cluster_of(data_dir) / "postmaster.pid").read_text().split()[0])
-
-
-def run_dir_of(data_dir: Path) -> Path:
-    return Path((data_dir / "postgres.lock").read_text().splitlines()[1])
-
-
-@contextmanager
-def script(code: str, *arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Another process that runs this code, killed at the end if it still lives."""
-    command = [options.pop("executable", sys.executable), "-c", code, *map(str, arguments)]
-    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, cwd=REPOSITORY, text=True, **pipes, **options) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def start_in_another_process(data_dir: Path, code: str = SUPERVISOR) -> tuple[int, str]:
-    """Starts and ends a cluster there; the exit code and what it said."""
-    with script(code, data_dir) as process:
-        said, errors = process.communicate("", timeout=30)
-        return process.returncode, said + errors
 
 
 @pytest.fixture(scope="module")
@@ -387,80 +324,8 @@ def test_only_the_main_thread_may_start_it(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_root_gets_it_in_a_directory_that_only_root_can_enter(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    with EmbeddedPostgres(tmp_path / "data", settings=NOT_DURABLE) as url:
-        assert query(url, "SELECT 1") == [(1,)]
-        assert cluster_of(tmp_path / "data").owner() == "nobody"
-
-
-@needs_root
-def test_root_gets_it_in_a_directory_that_is_open_to_all() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        with EmbeddedPostgres(Path(name), settings=NOT_DURABLE) as url:
-            assert query(url, "SELECT 1") == [(1,)]
-
-
-@needs_root
-def test_root_gets_it_from_a_wheel_that_only_root_can_read(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    wheel = embedded._wheel()
-    for part in (wheel, wheel.with_name(f"{wheel.name}.libs")):
-        if part.exists():
-            shutil.copytree(part, tmp_path / part.name, ignore=shutil.ignore_patterns("include"))
-    path = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-    code, said = start_in_another_process(tmp_path / "data", path + SUPERVISOR)
-    assert (code, said.count("postgresql+pg8000://")) == (0, 1), said
-
-
-@needs_root
 def test_root_may_start_a_copy_that_root_made(data_dir: Path) -> None:
     assert cluster_of(data_dir).owner() == "root"
     with EmbeddedPostgres(data_dir, settings=NOT_DURABLE) as url:
         assert query(url, "SELECT number FROM kept") == [(42,)]
     assert cluster_of(data_dir).owner() == "nobody"
-
-
-def python_for(user: str) -> tuple[str, dict[str, str]]:
-    """An interpreter that the user can run and what it needs to find the packages of this one."""
-    packages = Path(pg8000.__file__).parents[1]
-    environment = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{packages}", "PYTHONDONTWRITEBYTECODE": "1"}
-    for executable in (sys.executable, shutil.which("python3", path="/usr/local/bin:/usr/bin")):
-        if executable:
-            try:
-                command = [executable, "-c", "import db.embedded"]
-                subprocess.run(
-                    command, env=environment, cwd="/", check=True, stderr=subprocess.PIPE, user=user
-                )
-            except (OSError, subprocess.CalledProcessError):
-                continue
-            return executable, environment
-    pytest.skip(f"no Python 3.11 that the user {user} may run: install one that is open to all users")
-
-
-@needs_root
-def test_an_ordinary_user_gets_it_and_root_continues_as_that_user() -> None:
-    user = "daemon" if "daemon" in [entry.pw_name for entry in pwd.getpwall()] else "nobody"
-    executable, environment = python_for(user)
-    with tempfile.TemporaryDirectory() as name:
-        shutil.chown(name, user)
-        options = {"executable": executable, "env": environment | {"HOME": name}, "user": user, "group": user}
-        with script(SUPERVISOR, f"{name}/data", extra_groups=[], **options) as process:
-            said, errors = process.communicate("", timeout=30)
-            assert process.returncode == 0, errors
-            assert said.startswith("postgresql+pg8000://")
-        with EmbeddedPostgres(Path(name) / "data") as url:
-            assert query(url, "SELECT 1") == [(1,)]
-        assert cluster_of(Path(name) / "data").owner() == user
-
-
-@needs_root
-def test_an_ordinary_user_is_told_when_the_directory_belongs_to_root() -> None:
-    executable, environment = python_for("nobody")
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        with script(SUPERVISOR, name, executable=executable, env=environment, user="nobody") as process:
-            _, errors = process.communicate("", timeout=30)
-    assert "Permission denied" in errors
-    assert "belongs to another user, such as root, change its owner; or set DATA_DIR" in errors
