@@ -1,11 +1,15 @@
 """pg8000 made to wait for the server once for each statement, or for several, where by itself it waits three times.
 
-It also numbers the parameters of a statement once for all its uses, lets the server keep the plan of a statement that
+It sends the BEGIN of a transaction with its first statement. It also numbers the parameters of a statement once for all
+its uses, lets the server keep the plan of a statement that
 says so, reads instants without strptime, and lets other work go on while the server works. db/engine.py imports this
 for its effect, which the connections of Google's connector have as well.
 """
 
+import math
 import re
+import select
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -38,6 +42,11 @@ from pg8000.exceptions import InterfaceError
 from sqlalchemy import TextClause, text
 
 KEPT = "/* kept */"
+
+BEGIN = "begin transaction"
+"""As pg8000 has it, which sends it before the first statement of a transaction."""
+
+LATELY_SECONDS = 1
 
 Result = TypeVar("Result")
 
@@ -119,6 +128,9 @@ def bind_message(name: bytes, values: Sequence[str | None]) -> bytes:
     return message(BIND, b"".join((NULL_BYTE, name, H_pack(0), H_pack(len(encoded)), *sized, H_pack(0))))
 
 
+BEGIN_MESSAGES = parse_message(NULL_BYTE, BEGIN, ()) + bind_message(NULL_BYTE, ()) + EXECUTE_MSG
+
+
 def execute_in_one_trip(
     connection: CoreConnection,
     statement: str,
@@ -130,11 +142,12 @@ def execute_in_one_trip(
 
     If one of the messages fails, the server leaves out the others up to the Sync, and answers with what was wrong.
     """
+    messages = [BEGIN_MESSAGES] if connection.__dict__.pop("begins", False) else []
     plans = connection.__dict__.setdefault("plans", {}) if statement.startswith(KEPT) else None
     key = (statement, tuple(oids))
     names, columns, input_funcs = (plans or {}).get(key, (None, None, None))
     context = Context(statement, stream, columns, input_funcs)
-    parts, values, messages = parts_of(statement), make_params(connection.py_types, vals), []
+    parts, values = parts_of(statement), make_params(connection.py_types, vals)
     if names is None:
         names = [NULL_BYTE if plans is None else b"kept_%d\0" % next(numbers) for _ in parts]
         for name, (part, its) in zip(names, parts, strict=True):
@@ -151,6 +164,36 @@ def execute_in_one_trip(
     if plans is not None:
         plans[key] = (names, context.columns, context.input_funcs)
     return context
+
+
+execute_simple = CoreConnection.execute_simple
+
+
+def execute_simple_with_begin(connection: CoreConnection, statement: str) -> Context:
+    """In the place of `execute_simple`: a BEGIN waits for the statement that comes next."""
+    if statement == BEGIN:
+        connection.__dict__["begins"] = True
+        return Context(statement)
+    if connection.__dict__.pop("begins", False):
+        statement = f"{BEGIN};{statement}"
+    return execute_simple(connection, statement)
+
+
+def begin(connection: CoreConnection) -> None:
+    """Begin a transaction without waiting for a statement."""
+    execute_simple(connection, BEGIN)
+
+
+def has_just_answered(connection: CoreConnection) -> bool:
+    """Whether it was of use within the last second, and its socket tells neither its end nor last words of the server.
+
+    Without an end, as when the server's machine is gone, the next statement fails, by the time-out of the socket.
+    """
+    if time.monotonic() - connection.__dict__.get("answered_at", -math.inf) > LATELY_SECONDS:
+        return False
+    watch = select.poll()
+    watch.register(connection._usock, select.POLLIN)
+    return not watch.poll(0)
 
 
 meanwhile: ContextVar[Callable[[socket], None] | None] = ContextVar("meanwhile", default=None)
@@ -191,9 +234,11 @@ def handle_messages_after_waiting(connection: CoreConnection, context: Context) 
     if (wait := meanwhile.get()) is not None and connection._usock is not None:
         wait(connection._usock)
     handle_messages(connection, context)
+    connection.__dict__["answered_at"] = time.monotonic()
 
 
 PG_TYPES[TIMESTAMPTZ] = instant_in
 pg8000.legacy.convert_paramstyle = pg8000.dbapi.convert_paramstyle = number_parameters
 CoreConnection.execute_unnamed = execute_in_one_trip
+CoreConnection.execute_simple = execute_simple_with_begin
 CoreConnection.handle_messages = handle_messages_after_waiting

@@ -15,7 +15,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from db import cloud_sql, driver  # noqa: F401 (changes how pg8000 sends a statement)
+from db import cloud_sql, driver
 from domain.errors import Unavailable
 
 __all__ = ["Connection", "Engine", "make_engine", "transaction"]
@@ -129,10 +129,13 @@ def opened(connect: Callable[..., DBAPIConnection], *args: Any, **options: Any) 
 def answers(dbapi_connection: DBAPIConnection) -> bool:
     """Whether a pooled connection is alive, asked by the BEGIN that any use of it would send next.
 
+    One that has just been of use is not asked: a server that ends closes its connections, which their sockets know.
     pool_pre_ping knows the driver's errors only, and a reset is none.
     """
+    if driver.has_just_answered(dbapi_connection):
+        return True
     try:
-        dbapi_connection.execute_simple("begin transaction")
+        driver.begin(dbapi_connection)
     except OSError:
         return False
     return True

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from pg8000.converters import timestamptz_in
-from pg8000.core import Context, CoreConnection
 from sqlalchemy import Engine, TextClause, create_engine, event, make_url, select, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
@@ -67,25 +66,6 @@ def test_an_instant_is_read_as_the_driver_reads_it(engine: Engine, instant: str)
     assert not isinstance(read, datetime) or read.utcoffset() == timedelta(0)
 
 
-def test_a_transaction_of_one_statement_waits_three_times_for_the_server(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For BEGIN, by which the pool also learns that the connection is alive, for the statement, and for COMMIT."""
-    statement, waits = text("SELECT 10 / CAST(:value AS int)"), []
-    with transaction(engine) as connection:
-        connection.execute(statement, {"value": 1})
-    wait = CoreConnection.handle_messages
-
-    def counted(connection: CoreConnection, context: Context) -> None:
-        waits.append(1)
-        wait(connection, context)
-
-    monkeypatch.setattr(CoreConnection, "handle_messages", counted)
-    with transaction(engine) as connection:
-        assert connection.execute(statement, {"value": 5}).scalar_one() == 2
-    assert len(waits) == 3
-
-
 @pytest.mark.parametrize("made", [text, kept])
 def test_a_connection_is_of_use_after_the_server_has_refused_a_statement(
     engine: Engine, made: Callable[[str], TextClause]
@@ -138,16 +118,18 @@ def test_a_session_has_time_limits_and_runs_in_utc(engine: Engine) -> None:
     assert values == ["5s", "2s", "10s", "UTC"]
 
 
+@pytest.mark.parametrize("lately_seconds", [0, 60])
 def test_a_connection_that_the_server_closed_is_replaced_before_use(
-    engine: Engine, database_url: str
+    engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch, lately_seconds: int
 ) -> None:
+    monkeypatch.setattr("db.driver.LATELY_SECONDS", lately_seconds)
     with transaction(engine) as connection:
         connection.execute(text("SELECT 1"))
     other = create_engine(database_url)
     with other.connect() as connection:
         connection.execute(
             text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         )

@@ -1,13 +1,14 @@
 """How often a tick waits for the database: the network of a cloud makes each time dear, and an idle CPU wakes twice."""
 
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from db.driver import kept, together, waiting_by
 from db.engine import transaction
@@ -34,13 +35,13 @@ def trips() -> Iterator[list[None]]:
         yield made
 
 
-def test_a_claim_of_slots_waits_five_times(insignia: Insignia) -> None:
-    """BEGIN, what is due, all that has to be known of that, the rows of the runs, COMMIT."""
+def test_a_claim_of_slots_waits_four_times(insignia: Insignia) -> None:
+    """What is due, with the BEGIN; all that has to be known of that; the rows of the runs; COMMIT."""
     for _ in range(3):
         insignia.create_due(NOWHERE)
     with trips() as made, transaction(insignia.engine) as connection:
         assert len(claim_slots(connection, room(10)).runs) == 3
-    assert len(made) == 5
+    assert len(made) == 4
 
 
 def test_slots_that_are_missed_make_a_claim_wait_once_more_for_those_that_have_their_places(
@@ -51,19 +52,19 @@ def test_slots_that_are_missed_make_a_claim_wait_once_more_for_those_that_have_t
     insignia.make_due(ago=timedelta(minutes=10))
     with trips() as made, transaction(insignia.engine) as connection:
         assert claim_slots(connection, room(10, per_destination=1)).missed == 3
-    assert len(made) == 6
+    assert len(made) == 5
 
 
-def test_a_claim_of_retries_waits_five_times(insignia: Insignia) -> None:
+def test_a_claim_of_retries_waits_four_times(insignia: Insignia) -> None:
     insignia.create_due(NOWHERE, max_retry=1)
     insignia.claim()
     insignia.end_leases_and_waits()
     with trips() as made, transaction(insignia.engine) as connection:
         assert len(claim_due_runs(connection, room(10)).runs) == 1
-    assert len(made) == 5
+    assert len(made) == 4
 
 
-def test_a_settle_waits_three_times(insignia: Insignia) -> None:
+def test_a_settle_waits_twice(insignia: Insignia) -> None:
     for _ in range(3):
         insignia.create_due(NOWHERE)
     answer = answered(200, duration_ms=1, success_statuses=[range(200, 300)])
@@ -71,6 +72,53 @@ def test_a_settle_waits_three_times(insignia: Insignia) -> None:
     with trips() as made, transaction(insignia.engine) as connection:
         disposals = settle(connection, decisions).disposals
     assert set(disposals.values()) == {Disposal.SUCCESS}
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(("lately_seconds", "times"), [(60, 2), (0, 3)])
+@pytest.mark.parametrize("values", [{"value": 5}, {}])
+def test_a_transaction_of_one_statement_waits_twice_and_once_more_after_a_second(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, values: dict[str, int], lately_seconds: int, times: int
+) -> None:
+    """BEGIN is how the pool learns that the connection is alive, where that is not sure."""
+    monkeypatch.setattr("db.driver.LATELY_SECONDS", lately_seconds)
+    statement = text(f"SELECT 10 / CAST({':value' if values else '5'} AS int)")
+    with transaction(engine) as connection:
+        connection.execute(statement, values)
+    with trips() as made, transaction(engine) as connection:
+        assert connection.execute(statement, values).scalar_one() == 2
+    assert len(made) == times
+
+
+def test_a_transaction_begins_with_its_first_statement_and_may_be_rolled_back(insignia: Insignia) -> None:
+    insert = text("INSERT INTO throttled_destinations VALUES (:destination, clock_timestamp())")
+    with insignia.engine.connect() as connection:
+        for do in (connection.rollback, connection.commit):
+            connection.execute(insert, {"destination": "http://a"})
+            with pytest.raises(IntegrityError, match="duplicate key"), connection.begin_nested():
+                connection.execute(insert, {"destination": "http://a"})
+            do()
+        with pytest.raises(IntegrityError, match="duplicate key"):
+            connection.execute(insert, {"destination": "http://a"})
+        with pytest.raises(ProgrammingError, match="transaction is aborted"):
+            connection.execute(text("SELECT 1"))
+
+
+def test_a_connection_on_which_the_server_has_said_something_is_asked_whether_it_is_alive(
+    engine: Engine, database_url: str
+) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("LISTEN words"))
+        socket = connection.connection.driver_connection._usock  # type: ignore[union-attr]
+    other = create_engine(database_url)
+    with other.begin() as connection:
+        connection.execute(text("NOTIFY words"))
+    other.dispose()
+    watch = select.poll()
+    watch.register(socket, select.POLLIN)
+    assert watch.poll(10_000)
+    with trips() as made, transaction(engine) as connection:
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
     assert len(made) == 3
 
 
@@ -82,7 +130,7 @@ def test_statements_that_are_sent_together_have_their_own_values_and_plans(engin
         with trips() as made, transaction(engine) as connection:
             answers = read_all_json(connection, both, {"value": value, "more": 7})
             assert answers == [[10 // value], [7 + value, 7, "100%"], [10 // value]]
-        assert len(made) == 3
+        assert len(made) == 2
 
 
 def test_of_statements_that_are_sent_together_each_sees_what_was_committed_while_those_before_it_waited(
