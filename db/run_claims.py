@@ -43,16 +43,16 @@ WITH last_chance AS MATERIALIZED (
         ORDER BY available_at LIMIT {BATCH_ROWS}
         FOR UPDATE SKIP LOCKED
     ) batch LIMIT (SELECT CAST(:limit AS int))
-), task AS MATERIALIZED (
-    SELECT task_id, destination, timeout_seconds, status FROM task_state s
-    WHERE task_id IN (SELECT task_id FROM run) AND {MAY_BE_CALLED}
-    FOR UPDATE SKIP LOCKED
 )
 SELECT coalesce(json_agg(json_build_object(
     'run_id', l.id, 'task_id', task_id, 'destination', s.destination,
     'timeout_seconds', s.timeout_seconds,
     'due_at', extract(epoch FROM available_at)::float8)), '[]')::text
-FROM run l JOIN task s USING (task_id) WHERE {MAY_RUN}
+FROM run l, LATERAL (
+    SELECT destination, timeout_seconds, status FROM task_state s
+    WHERE task_id = l.task_id AND {MAY_BE_CALLED}
+    FOR UPDATE SKIP LOCKED
+) s WHERE {MAY_RUN}
 """)
 
 CONTINUE_RUNS = kept("""

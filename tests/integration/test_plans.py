@@ -422,6 +422,28 @@ def test_runs_that_wait_are_not_gone_through_for_the_next_one_or_the_end_of_a_ta
     assert wasteful(found) == []
 
 
+FALL_DUE = """
+UPDATE task_state SET next_run_at = statement_timestamp(), destination = 'http://' || mod(n, 200)
+FROM generate_series(CAST(:first AS int), :last) n WHERE task_id = md5('task' || n)::uuid AND status = 'active'
+"""
+
+
+@pytest.mark.parametrize("plans", ["auto", "force_generic_plan"])
+def test_a_claim_neither_reads_nor_sorts_a_backlog_of_thousands(filled: Filled, plans: str) -> None:
+    runs, slots = 2 * MOST_ROWS, {"first": 2 * MOST_ROWS + 1, "last": 4 * MOST_ROWS}
+    with plans_of(filled.engine) as found, filled.engine.connect() as connection:
+        connection.execute(text(f"SET LOCAL plan_cache_mode = {plans}"))
+        connection.execute(text(FALL_DUE), slots)
+        connection.execute(text(LET_WAIT), {"runs": runs})
+        connection.execute(text("UPDATE task_logs SET available_at = now() WHERE status = 'retrying'"))
+        connection.execute(text("ANALYZE task_logs"))
+        found.clear()
+        assert len(claim_slots(connection, room(256)).runs) == 256
+        assert len(claim_due_runs(connection, room(256)).runs) == 256
+        connection.execute(text("SELECT 1"))
+        assert wasteful([step for plan in found for step in steps_of(plan)]) == []
+
+
 @pytest.mark.parametrize("hosts", [1, 200])
 def test_the_server_plans_a_claim_no_more_often_than_any_statement(ticking: Engine, hosts: int) -> None:
     with ticking.connect() as connection:
