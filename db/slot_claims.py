@@ -98,39 +98,41 @@ SELECT coalesce(json_object_agg(task_id, began_at), '{}')::text FROM (
 ) live
 """)
 
-BEGIN_RUNS = kept("""
+BEGIN_RUNS = kept(f"""
 WITH claim AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:claims AS json)) AS claim(
-        task_id uuid, next_run_at timestamptz, is_catching_up bool, fault text)
+        task_id uuid, next_run_at timestamptz, is_catching_up bool, fault text,
+        run_id uuid, slot timestamptz, lease_id uuid, throttled_ms int)
 ), row AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS row(
         id uuid, task_id uuid, revision int, status text, slot timestamptz, message text,
-        lease_id uuid, lease_seconds int,
-        missed_from timestamptz, missed_to timestamptz, missed_count int, throttled_ms int)
+        missed_from timestamptz, missed_to timestamptz, missed_count int)
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), moved AS (
     UPDATE task_state s SET
         next_run_at = claim.next_run_at,
-        is_catching_up = claim.is_catching_up,
+        is_catching_up = claim.is_catching_up IS TRUE,
         status = CASE WHEN fault IS NULL THEN s.status ELSE 'inactive' END,
-        deactivated_at = CASE WHEN fault IS NULL THEN s.deactivated_at ELSE clock.now END,
+        deactivated_at = CASE WHEN fault IS NULL THEN s.deactivated_at ELSE (SELECT now FROM clock) END,
         deactivated_reason = coalesce(fault, s.deactivated_reason)
-    FROM claim, clock WHERE s.task_id = claim.task_id AND s.task_id = ANY (ARRAY(SELECT task_id FROM claim))
+    FROM claim WHERE s.task_id = claim.task_id AND s.task_id = ANY (ARRAY(SELECT task_id FROM claim))
+    RETURNING s.task_id, revision, timeout_seconds, run_id, slot, lease_id, throttled_ms
 ), begun AS (
     INSERT INTO task_logs (
         id, task_id, source, status, scheduled_for, message, revision, created_at, missed_from, missed_to,
         missed_count, execution_time, finished_at, available_at, lease_id, attempts,
         retry_count, lost_leases, throttles, throttled_ms)
     SELECT
-        id, task_id, 'schedule', status, slot, message, revision, clock.now, missed_from, missed_to, missed_count,
-        CASE WHEN status = 'running' THEN clock.now ELSE slot END,
-        CASE WHEN status <> 'running' THEN clock.now END,
-        CASE WHEN status = 'running' THEN clock.now + make_interval(secs => lease_seconds) END,
-        lease_id,
-        CASE WHEN status = 'running' THEN jsonb_build_array(
-            jsonb_build_object('number', 1, 'started_at', clock.now, 'lease_id', lease_id)) ELSE '[]' END,
+        run_id, task_id, 'schedule', 'running', slot, NULL, revision, now, NULL, NULL,
+        NULL, now, NULL, now + make_interval(secs => timeout_seconds + {LEASE_MARGIN_SECONDS}), lease_id,
+        jsonb_build_array(jsonb_build_object('number', 1, 'started_at', now, 'lease_id', lease_id)),
         0, 0, 0, coalesce(throttled_ms, 0)
+    FROM moved, clock WHERE run_id IS NOT NULL
+    UNION ALL SELECT
+        id, task_id, 'schedule', status, slot, message, revision, now, missed_from, missed_to,
+        missed_count, slot, now, NULL, NULL, '[]',
+        0, 0, 0, 0
     FROM row, clock
     ON CONFLICT (task_id, scheduled_for) WHERE source = 'schedule' DO NOTHING
     RETURNING id
@@ -247,54 +249,53 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], live: Mapping[str,
     for plan in plans:
         task, definition, slot = plan.task, plan.definition, plan.catch_up.run
         live_since = live.get(task["task_id"])
-        row = {"id": next(run_ids), "task_id": task["task_id"], "revision": task["revision"]}
+        claim: dict[str, Any] = {"task_id": task["task_id"], "next_run_at": plan.catch_up.next_run_at}
+        if plan.catch_up.waits:
+            claim["is_catching_up"] = True
         if plan.fault:
-            rows.append(row | {"status": "cancelled", "slot": task["slot"], "message": plan.fault})
+            claim["fault"] = plan.fault
+            rows.append(row_of(next(run_ids), task, "cancelled", task["slot"], plan.fault))
             claimed.deactivated += 1
             notable.append((ChangeKind.DEACTIVATED, plan, rows[-1]))
         elif slot is not None:
             if live_since and task["is_catching_up"]:
                 continue
             if live_since and plan.catch_up.waits:
-                claims.append(moved_row(task, task["slot"], is_catching_up=True))
+                claims.append(claim | {"next_run_at": task["slot"]})
                 continue
             skips = definition.overlap_policy == OverlapPolicy.SKIP
             if live_since and skips and datetime.fromisoformat(live_since) < slot:
                 message = f"Skipped: the run that began at {live_since} was still under way."
-                rows.append(row | {"status": "skipped", "slot": slot, "message": message})
+                rows.append(row_of(next(run_ids), task, "skipped", slot, message))
                 claimed.skipped += 1
             elif room.take(task["destination"], definition.webhook_url, len(definition.payload)):
-                row["status"] = "running"
-                row["slot"] = slot
-                row["lease_id"] = next(lease_ids)
-                row["lease_seconds"] = task["timeout_seconds"] + LEASE_MARGIN_SECONDS
+                claim["run_id"] = next(run_ids)
+                claim["slot"] = slot
+                claim["lease_id"] = next(lease_ids)
                 if room.ledger.held:
-                    row["throttled_ms"] = room.ledger.throttled_ms(
+                    claim["throttled_ms"] = room.ledger.throttled_ms(
                         task["destination"], definition.webhook_url, slot.timestamp()
                     )
-                rows.append(row)
-                begun.append((plan, row))
+                begun.append((plan, claim))
             else:
                 continue
         if missed := plan.catch_up.missed:
             rows.append(missed_row(next(run_ids), task, missed))
             claimed.missed += missed.count
             notable.append((ChangeKind.MISSED, plan, rows[-1]))
-        claims.append(
-            moved_row(task, plan.catch_up.next_run_at, is_catching_up=plan.catch_up.waits, fault=plan.fault)
-        )
+        claims.append(claim)
     claimed.taken = len(claims)
     values = {"claims": json_rows(claims), "rows": json_rows(rows)}
     began_at, ids = read_json(connection, BEGIN_RUNS, values)
     started_at, written = datetime.fromisoformat(began_at), {*ids}
     if ending := [claim["task_id"] for claim in claims if claim["next_run_at"] is None]:
         complete_tasks(connection, ending)
-    for plan, row in begun:
-        if row["id"] in written:
+    for plan, claim in begun:
+        if claim["run_id"] in written:
             run = {
-                "id": row["id"],
-                "lease_id": row["lease_id"],
-                "scheduled_for": row["slot"],
+                "id": claim["run_id"],
+                "lease_id": claim["lease_id"],
+                "scheduled_for": claim["slot"],
                 "started_at": started_at,
                 "number": 1,
                 "lost_leases": 0,
@@ -320,30 +321,26 @@ def change_of(kind: ChangeKind, plan: Plan, row: Mapping[str, Any]) -> Change:
     )
 
 
-def moved_row(
-    task: Mapping[str, Any],
-    next_run_at: datetime | str | None,
-    *,
-    is_catching_up: bool,
-    fault: str | None = None,
+def row_of(
+    run_id: str, task: Mapping[str, Any], status: str, slot: datetime | str, message: str
 ) -> dict[str, Any]:
-    return {
-        "task_id": task["task_id"],
-        "next_run_at": next_run_at,
-        "is_catching_up": is_catching_up,
-        "fault": fault,
-    }
-
-
-def missed_row(run_id: str, task: Mapping[str, Any], missed: Stretch) -> dict[str, Any]:
+    """The log of a slot that does not run."""
     return {
         "id": run_id,
         "task_id": task["task_id"],
         "revision": task["revision"],
-        "status": "missed",
-        "slot": missed.first.isoformat(),
+        "status": status,
+        "slot": slot,
+        "message": message,
+    }
+
+
+def missed_row(run_id: str, task: Mapping[str, Any], missed: Stretch) -> dict[str, Any]:
+    message = (
+        f"Missed {missed}: no call could be made in time, and the misfire policy does not make up for them."
+    )
+    return row_of(run_id, task, "missed", missed.first.isoformat(), message) | {
         "missed_from": missed.first.isoformat(),
         "missed_to": missed.last.isoformat(),
         "missed_count": missed.count,
-        "message": f"Missed {missed}: no call could be made in time, and the misfire policy does not make up for them.",
     }
