@@ -40,8 +40,8 @@ result AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:results AS json)) AS result(
         run_id uuid, lease_id uuid, task_id uuid, status text, delay_seconds float8,
         throttle_seconds float8, destination text, counts bool, is_gone bool, deactivate_after int,
-        message text, reason text, outcome text, http_status int, error text, attempt_message text,
-        duration_ms int, response_excerpt text)
+        message text, reason text, http_status int, error text, duration_ms int, response_excerpt text,
+        facts jsonb)
 )"""
 
 SETTLE = kept(
@@ -78,12 +78,11 @@ SETTLE = kept(
         error = next.error,
         response_excerpt = next.response_excerpt,
         duration_ms = next.duration_ms,
-        throttles = l.throttles + (outcome = 'throttled')::int,
+        throttles = l.throttles + (facts ->> 'outcome' = 'throttled')::int,
         finished_at = CASE WHEN next_status <> 'retrying' THEN now END,
         available_at = retry_at,
-        attempts = jsonb_set(l.attempts, '{-1}', l.attempts -> -1 || jsonb_strip_nulls(jsonb_build_object(
-            'outcome', outcome, 'http_status', next.http_status, 'error', next.error,
-            'message', attempt_message, 'duration_ms', next.duration_ms, 'retry_at', retry_at)))
+        attempts = jsonb_set(l.attempts, '{-1}', l.attempts -> -1 || facts
+            || CASE WHEN retry_at IS NULL THEN '{}' ELSE jsonb_build_object('retry_at', retry_at) END)
     FROM next WHERE l.id = next.run_id AND l.id = ANY (ARRAY(SELECT run_id FROM next))
     RETURNING l.id, l.status
 ), counted AS (
@@ -168,10 +167,7 @@ RECORD_UNSETTLED = text(
     UPDATE task_logs l SET attempts = (
         SELECT jsonb_agg(
             CASE WHEN attempt ->> 'lease_id' = disposed.lease_id::text
-                THEN attempt || jsonb_strip_nulls(jsonb_build_object(
-                    'outcome', 'late', 'http_status', disposed.http_status, 'error', disposed.error,
-                    'message', attempt_message, 'duration_ms', disposed.duration_ms))
-                ELSE attempt END ORDER BY number)
+                THEN attempt || disposed.facts || '{"outcome": "late"}' ELSE attempt END ORDER BY number)
         FROM jsonb_array_elements(l.attempts) WITH ORDINALITY AS attempts(attempt, number))
     FROM disposed WHERE l.id = disposed.run_id AND disposal = 'late'
     RETURNING l.id
@@ -358,19 +354,30 @@ def end_unrecordable(connection: Connection, decision: Decision, refused: Refuse
 
 
 def result_row(decision: Decision) -> dict[str, object]:
-    """What a settle has to know; of a success, by far the most, what it records, and no more to read and to send."""
+    """What a settle has to know; of a success, by far the most, what it records, and no more to read and to send.
+
+    `facts` go into the log's entry of the attempt as they are.
+    """
     run, attempt = decision.run, decision.attempt
+    facts: dict[str, object] = {
+        "outcome": decision.outcome,
+        "message": attempt.message,
+        "duration_ms": attempt.duration_ms,
+    }
+    if attempt.http_status is not None:
+        facts["http_status"] = attempt.http_status
+    if attempt.error is not None:
+        facts["error"] = attempt.error
     row: dict[str, object] = {
         "run_id": run.id,
         "lease_id": run.lease_id,
         "task_id": run.task_id,
         "status": decision.status,
         "message": decision.message,
-        "outcome": decision.outcome,
         "http_status": attempt.http_status,
-        "attempt_message": attempt.message,
         "duration_ms": attempt.duration_ms,
         "response_excerpt": attempt.response_excerpt,
+        "facts": facts,
     }
     if decision.status is not RunStatus.SUCCESS:
         row |= {
