@@ -26,6 +26,9 @@ FROZEN_SECONDS = 5
 KEPT_CONNECTIONS = 2_048
 """More than libcurl keeps by itself, so that hundreds of hosts do not close each other's (docs/performance.md)."""
 
+PORTION = 32
+"""So many calls are sent at once: what was prepared is at hand then, and answers leave connections for the next."""
+
 MAX_PAUSE_SECONDS = 1
 """So that a pause of this length is told from a freeze."""
 
@@ -63,7 +66,7 @@ class Deliveries:
         """Begin a call, as soon as the addresses of its host are known; looking them up counts for its deadline.
 
         What libcurl or the egress guard refuses at once becomes a failed attempt. A call that has waited too
-        long for a place among the look-ups is finished unsent.
+        long for a place among the look-ups is finished unsent. Calls are sent PORTION at a time, or by `wait`.
         """
         began_at = monotonic()
         host = call.url.host
@@ -73,6 +76,8 @@ class Deliveries:
             self._finished.append(unsent(call, began_at, AttemptError.BLOCKED, blocked(refusal)))
         elif addresses := self._lookups.addresses(host):
             self._begin(call, began_at, addresses)
+            if len(self._begun) >= PORTION:
+                self._drive(0)
         else:
             self._lookups.begin(host)
             self._waiting.append(call)

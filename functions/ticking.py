@@ -261,10 +261,10 @@ class Tick:
         summary.cancelled += claimed.deactivated
         summary.started += len(claimed.runs) + claimed.deactivated
         log_deactivations(claimed.changes)
-        if monotonic() - began_at > FROZEN_SECONDS:
-            self._held.unsent += claimed.runs
-            return
-        for run in claimed.runs:
+        for number, run in enumerate(claimed.runs):
+            if monotonic() - began_at > FROZEN_SECONDS:
+                self._held.unsent += claimed.runs[number:]
+                return
             try:
                 call = call_of(run)
             except InvalidInput as error:

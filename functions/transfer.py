@@ -147,9 +147,8 @@ class Transfer:
             set_option(pycurl.CUSTOMREQUEST, call.method)
             set_option(pycurl.TIMEOUT_MS, int((call.timeout_seconds + BACKSTOP_SECONDS) * 1000))
             self._kind = kind
-        if (
-            call.body is not None
-        ):  # it is smaller than 1 MiB, from where on libcurl would ask whether it may be sent
+        if call.body is not None:
+            # Up to 1 MiB libcurl sends it without asking for a 100 Continue.
             # libcurl may repeat a request by itself on a fresh connection, unless it cannot rewind the body:
             # a read function without a seek function makes that an error, and so an attempt of ours.
             set_option(pycurl.READFUNCTION, io.BytesIO(call.body).read)

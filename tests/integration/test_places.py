@@ -17,9 +17,11 @@ from domain.attempt import Attempt
 from domain.errors import Unavailable
 from domain.run import ClaimedRun, Decision, RunStatus, decide
 from domain.task import TaskStatus
+from functions.delivery import PORTION
 from functions.egress import Egress
 from functions.notifications import NotifySettings
-from functions.transfer import monotonic
+from functions.transfer import Call, monotonic
+from functions.webhook import call_of
 from tests.integration.conftest import Insignia, assert_adds_up, room
 from tests.receiver import Answer, Received, Receiver
 
@@ -203,6 +205,29 @@ def test_a_claim_that_is_older_than_5_s_is_given_back_unsent(
     assert insignia.execute("SELECT lost_leases FROM task_logs").scalar_one() == 0
     assert (summary.started, summary.succeeded, summary.unsettled) == (1, 1, 0)
     assert_adds_up(summary)
+
+
+def test_of_a_claim_during_which_the_process_is_frozen_nothing_is_sent_later(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls are sent while others of the claim are still to begin, which then do not look as old as they are."""
+    begun, runs = [], 2 * PORTION + 10
+
+    def call_of_a_run(run: ClaimedRun) -> Call:
+        begun.append(run)
+        return call_of(run)
+
+    for module in ("ticking", "claiming", "delivery", "transfer"):
+        monkeypatch.setattr(
+            f"functions.{module}.monotonic", lambda: monotonic() + 6 * (len(begun) > PORTION + 5)
+        )
+    monkeypatch.setattr("functions.ticking.call_of", call_of_a_run)
+    with Receiver() as receiver:
+        for _ in range(runs):
+            insignia.create_due(receiver.url)
+        summary = insignia.tick(budget_seconds=14, per_destination=runs)
+    assert receiver.requests == []
+    assert (summary.started, summary.remaining, summary.unsettled) == (0, runs, 0)
 
 
 def test_what_was_given_back_waits_for_the_next_tick_if_there_is_no_time(
