@@ -4,7 +4,6 @@ Why pycurl: docs/adr/0002-pycurl-for-the-calls.md.
 """
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from socket import socket
 from types import TracebackType
@@ -55,8 +54,9 @@ class Deliveries:
         self._lookups = Lookups()
         self._bell = self._lookups.bell.fileno()
         self._sockets.add(self._bell)
-        self._waiting: deque[Call] = deque()
+        self._waiting: list[Call] = []
         self._waits_since: dict[str, float] = {}
+        self._admits_at = math.inf  # unless a look-up ends before
 
     @property
     def in_flight(self) -> int:
@@ -79,9 +79,15 @@ class Deliveries:
             if len(self._begun) >= PORTION:
                 self._drive(0)
         else:
-            self._lookups.begin(host)
-            self._waiting.append(call)
             self._waits_since[call.id] = began_at
+            self._wait_for_lookup(call, began_at)
+
+    def _wait_for_lookup(self, call: Call, began_at: float) -> None:
+        seconds = call.timeout_seconds
+        if not self._lookups.begin(call.url.host):
+            seconds = min(seconds, FROZEN_SECONDS)
+        self._admits_at = min(self._admits_at, began_at + seconds)
+        self._waiting.append(call)
 
     def _begin(self, call: Call, began_at: float, addresses: Sequence[str]) -> None:
         if not takes_turns(call):
@@ -129,8 +135,8 @@ class Deliveries:
         self._begun.clear()
 
     def _admit_waiting(self, unresolved: Mapping[str, bool]) -> None:
-        for _ in range(len(self._waiting)):
-            call = self._waiting.popleft()
+        waiting, self._waiting, self._admits_at = self._waiting, [], math.inf
+        for call in waiting:
             host, began_at, now = call.url.host, self._waits_since[call.id], monotonic()
             if addresses := self._lookups.addresses(host):
                 self._begin(call, began_at, addresses)
@@ -147,7 +153,7 @@ class Deliveries:
             ):
                 self._finished.append(FinishedCall(call=call, attempt=None))
             else:
-                self._waiting.append(call)
+                self._wait_for_lookup(call, began_at)
                 continue
             del self._waits_since[call.id]
 
@@ -188,13 +194,8 @@ class Deliveries:
             return 0
         timeout_ms = self._multi.timeout()
         timer_at = now + timeout_ms / 1000 if timeout_ms >= 0 else until
-        wake_at = min(until, timer_at, self._overdue_at, self._turns.next_at, self._waiting_until())
+        wake_at = min(until, timer_at, self._overdue_at, self._turns.next_at, self._admits_at)
         return min(max(0.0, wake_at - now), MAX_PAUSE_SECONDS)
-
-    def _waiting_until(self) -> float:
-        return min(
-            (self._waits_since[call.id] + call.timeout_seconds for call in self._waiting), default=math.inf
-        )
 
     def abandon(self) -> set[str]:
         """Drop the calls in flight, and return those that were not sent; whether the others arrived is not known."""
@@ -207,6 +208,7 @@ class Deliveries:
         self._transfers.clear()
         self._waiting.clear()
         self._waits_since.clear()
+        self._admits_at = math.inf
         return unsent
 
     def close(self) -> None:
@@ -233,7 +235,7 @@ class Deliveries:
     def _drive(self, timeout: float, answer: int | None = None) -> bool:
         """Wait for events and deal with them; whether the socket `answer` is among what can be read."""
         is_answered = False
-        unresolved: Mapping[str, bool] = {}
+        unresolved: Mapping[str, bool] | None = None
         for fd in self._sockets.wait(timeout):
             if fd == self._bell:
                 unresolved = self._lookups.collect()
@@ -241,8 +243,8 @@ class Deliveries:
                 is_answered = True
             else:
                 self._multi.socket_action(fd, 0)
-        if self._waiting:
-            self._admit_waiting(unresolved)
+        if unresolved is not None or monotonic() >= self._admits_at:
+            self._admit_waiting(unresolved or {})
         for one in self._turns.overdue():
             if not self._take_turn(one):
                 self._end_turn(one.call, is_kept=False)
@@ -257,7 +259,7 @@ class Deliveries:
     def _note_life(self) -> None:
         now = monotonic()
         if now - self._alive_at > FROZEN_SECONDS:
-            self._thawed_at = now
+            self._thawed_at = self._admits_at = now
         self._alive_at = now
 
     def _was_frozen_since(self, instant: float) -> bool:

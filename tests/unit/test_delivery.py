@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -11,11 +11,12 @@ from uuid import uuid4
 
 import pytest
 
-from domain.attempt import Attempt
+from domain.attempt import Attempt, AttemptError
 from domain.task import Method
 from domain.webhook_url import WebhookUrl, parse_webhook_url
 from functions.delivery import Deliveries
 from functions.egress import Egress
+from functions.lookups import Lookups
 from functions.manual_runs import headers_of
 from functions.transfer import KEPT_HEADER_BYTES, Call, FinishedCall
 from tests.receiver import Answer, Received, Receiver
@@ -288,3 +289,31 @@ def test_calls_to_many_unknown_hosts_all_finish_and_hold_up_no_known_one() -> No
         results = finish_all(deliveries, [*unknown, known])
     assert results[known.id].succeeded
     assert {results[one.id].error for one in unknown} == {"dns"}
+
+
+def test_calls_whose_host_is_being_looked_up_cost_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_answer, asked = threading.Event(), []
+    addresses = Lookups.addresses
+
+    def resolve(host: str) -> Sequence[str]:
+        may_answer.wait(10)
+        return ()
+
+    def asked_addresses(known: Lookups, host: str) -> Sequence[str]:
+        asked.append(host)
+        return addresses(known, host)
+
+    monkeypatch.setattr("functions.lookups.resolve", resolve)
+    monkeypatch.setattr(Lookups, "addresses", asked_addresses)
+    with Receiver() as receiver, Deliveries(LOOPBACK) as deliveries:
+        sick = call("http://sick.example.com/", timeout=20)
+        deliveries.start(sick)
+        for _ in range(20):
+            deliveries.start(call(receiver.url))
+            assert deliveries.wait(10)
+        assert asked.count("sick.example.com") == 1
+        may_answer.set()
+        (finished,) = deliveries.wait(10)
+    assert finished.call is sick
+    assert finished.attempt is not None
+    assert finished.attempt.error is AttemptError.DNS
