@@ -8,6 +8,7 @@ from sqlalchemy import Engine, text
 from db.engine import make_engine
 from tests.acceptance.server import Api, Json, Server
 from tests.conftest import TEMPLATE, url_of
+from tests.copies import copy_task
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +80,7 @@ def database(rows: Engine) -> "Database":
 
 
 class Database:
-    """What no request can do: make a task due now."""
+    """What no request can do: make a task due now, and as many like it as a test needs."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -93,6 +94,10 @@ class Database:
                 ),
                 {"seconds": seconds_ago, "ids": [task["id"] for task in tasks]},
             )
+
+    def copy(self, task: Json, number: int) -> None:
+        with self._engine.begin() as connection:
+            copy_task(connection, task["id"], number)
 
     def count(self, *tables: str) -> int:
         with self._engine.begin() as connection:

@@ -19,6 +19,7 @@ from domain.slots import INSTANT
 from domain.summary import TickKind, TickSummary
 from domain.task import Task
 from functions.limits import Limits
+from tests.copies import copy_task
 from tests.faults.durable_receiver import DurableReceiver
 from tests.faults.invariants import Due, assert_invariants, gather
 from tests.faults.tick_process import Fault, Manual, Orders, Point, TickProcess
@@ -64,13 +65,8 @@ class Trial:
     def create_many_due(self, number: int, path: str = "/ok", **options: Any) -> list[UUID]:
         """Copies of one due task, made in the database."""
         task = self.create_due(path, **options)
-        for table, key in (("tasks", "id"), ("task_state", "task_id")):
-            copies = self.insignia.execute(
-                f"INSERT INTO {table} SELECT (jsonb_populate_record(t, jsonb_build_object('{key}', md5({key} || '/' || n)))).*"  # noqa: S608, E501
-                f" FROM {table} t, generate_series(2, :number) n WHERE {key} = :id RETURNING {key}",
-                id=task.id,
-                number=number,
-            ).scalars()
+        with transaction(self._engine) as connection:
+            copies = copy_task(connection, task.id, number - 1)
         ids = [task.id, *copies]
         self.due |= dict.fromkeys(ids, self.due[task.id])
         return ids
