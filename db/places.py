@@ -7,7 +7,7 @@ left to a later claim.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
@@ -53,22 +53,26 @@ The LIMIT is none: without statistics, only with one does the server prefer an o
 
 
 def open_places(
-    connection: Connection, room: Room, due: Sequence[Mapping[str, Any]], *reads: TextClause
+    connection: Connection,
+    room: Room,
+    destinations: Iterable[str],
+    tasks: Iterable[Mapping[str, Any]],
+    *reads: TextClause,
 ) -> list[Any]:
-    """Let the room know of the calls that other processes have under way where something is due, until the commit.
+    """Let the room know of the calls that other processes have under way to `destinations`, until the commit.
 
-    And of the destinations that have held calls back. In the same trip it reads what else a claim has to know of the
-    tasks, which are locked: what `reads` answer of `:task_ids`.
+    And of those that have held calls back. In the same trip it reads what else a claim has to know of `tasks` that it
+    has locked: what `reads` answer of their `:task_ids`.
 
     The calls are counted in a statement of its own after the locks: with them, they would come from the snapshot
     before. Those to contended destinations are counted as well, for nobody: which are, only the answer tells.
     """
-    wanted = sorted({task["destination"] for task in due} - room.crowded)
+    wanted = sorted({*destinations} - room.crowded)
     values = {
         "locks": LOCKS,
         "destinations": json_rows(wanted),
         "held": uuid_array(room.held),
-        "task_ids": uuid_array(task["task_id"] for task in due),
+        "task_ids": uuid_array(task["task_id"] for task in tasks),
     }
     locked, counted, *answers = read_all_json(connection, together(TRY_LOCKS, COUNT_CALLS, *reads), values)
     room.contended.update({*wanted}.difference(locked))

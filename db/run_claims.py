@@ -111,7 +111,7 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     due = read_json(connection, LOCK_DUE_RUNS, room.parameters() | limits)
     if not due:
         return Claimed()
-    (rows,) = open_places(connection, room, due, READ_DEFINITIONS)
+    (rows,) = open_places(connection, room, (run["destination"] for run in due), due, READ_DEFINITIONS)
     definitions = definitions_in(rows)
     calls = {run["run_id"]: (run["destination"], definitions[run["task_id"]].webhook_url) for run in due}
     room.ledger.open(connection, calls.values())

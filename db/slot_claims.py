@@ -25,9 +25,9 @@ from db.claiming import (
     read_definitions,
     timing_of,
 )
-from db.driver import kept
-from db.engine import transaction
-from db.json_rows import json_rows, read_json
+from db.driver import kept, together
+from db.engine import transaction, uuid_array
+from db.json_rows import json_rows, read_all_json, read_json
 from db.new_ids import new_ids, new_run_ids
 from db.places import open_places
 from domain.errors import InvalidInput
@@ -98,6 +98,9 @@ SELECT coalesce(json_object_agg(task_id, began_at), '{}')::text FROM (
 ) live
 """)
 
+KNOWN = (READ_LIVE_RUNS, READ_DEFINITIONS)
+"""What has to be known of tasks before they are planned."""
+
 BEGIN_RUNS = kept(f"""
 WITH claim AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:claims AS json)) AS claim(
@@ -160,18 +163,21 @@ def claim_slots(connection: Connection, room: Room) -> Claimed:
     due = read_json(connection, LOCK_DUE_TASKS, room.parameters())
     if not due:
         return Claimed()
-    live, rows = open_places(connection, room, due, READ_LIVE_RUNS, READ_DEFINITIONS)
-    definitions = definitions_in(rows)
+    likely, _ = room.fitting(due)  # of what our own calls leave no place for, nothing has to be known
+    live, rows = open_places(connection, room, map(destination_of, due), likely, *KNOWN)
     claimed, times = Claimed(), 1
     fitting, others = room.fitting(due)
     while fitting:
-        plans = plan(fitting, definitions)
+        plans = plan(fitting, definitions_in(rows))
         claimed.add(begin_runs(connection, plans, live, room))
         if len(plans) < len(fitting):
             break
         # what was missed or skipped has left its place to others; there may be many more such rows than places
         times *= 2
         fitting, others = room.fitting(others, times)
+        if fitting:
+            task_ids = uuid_array(task["task_id"] for task in fitting)
+            live, rows = read_all_json(connection, together(*KNOWN), {"task_ids": task_ids})
     room.leave({*map(destination_of, others)})
     room.ledger.record(connection)
     return claimed
@@ -192,7 +198,8 @@ def claim_long_late_slots(connection: Connection, plans: Sequence[Plan], room: R
     plans = [plan for plan in plans if plan.task["task_id"] in locked]
     if not plans:
         return Claimed()
-    (live,) = open_places(connection, room, [plan.task for plan in plans], READ_LIVE_RUNS)
+    tasks = [plan.task for plan in plans]
+    (live,) = open_places(connection, room, map(destination_of, tasks), tasks, READ_LIVE_RUNS)
     claimed = begin_runs(connection, plans, live, room)
     room.ledger.record(connection)
     return claimed

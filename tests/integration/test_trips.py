@@ -44,7 +44,7 @@ def test_a_claim_of_slots_waits_four_times(insignia: Insignia) -> None:
     assert len(made) == 4
 
 
-def test_slots_that_are_missed_make_a_claim_wait_once_more_for_those_that_have_their_places(
+def test_slots_that_are_missed_make_a_claim_wait_twice_more_for_those_that_have_their_places(
     insignia: Insignia,
 ) -> None:
     for _ in range(3):
@@ -52,7 +52,7 @@ def test_slots_that_are_missed_make_a_claim_wait_once_more_for_those_that_have_t
     insignia.make_due(ago=timedelta(minutes=10))
     with trips() as made, transaction(insignia.engine) as connection:
         assert claim_slots(connection, room(10, per_destination=1)).missed == 3
-    assert len(made) == 5
+    assert len(made) == 6
 
 
 def test_a_claim_of_retries_waits_four_times(insignia: Insignia) -> None:
