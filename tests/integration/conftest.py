@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from ipaddress import ip_network
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from db.claiming import Room
-from db.engine import transaction
+from db.engine import make_engine, make_tick_engine, transaction
 from db.manual_runs import begin_retry, begin_run
 from db.paging import Page
 from db.run_claims import claim_due_runs
@@ -28,9 +29,11 @@ from functions.limits import Limits
 from functions.manual_runs import attempt
 from functions.notifications import NotifySettings
 from functions.ticking import run_tick
+from tests.bench.filled import Filled, fill
 from tests.conftest import url_of
 from tests.integration.cloud_database import APP, MIGRATOR, OTHER_APP, OWNERS, Cloud
 from tests.integration.notified import Person, Webhook
+from tests.integration.plans import LOGS, TASKS, explain_all
 
 LOOPBACK = Egress(allow=(ip_network("127.0.0.0/8"),))
 YEARLY = "0 0 1 1 *"
@@ -212,3 +215,28 @@ def cloud(admin: Engine) -> Iterator[Cloud]:
         connection.execute(text("DROP DATABASE cloud WITH (FORCE)"))
         for user in (MIGRATOR, APP, OTHER_APP, OWNERS):
             connection.execute(text(f'DROP ROLE "{user}"'))
+
+
+@pytest.fixture(scope="session")
+def filled(admin: Engine) -> Iterator[Filled]:
+    """For the tests of plans, which leave it as large as it is."""
+    with admin.connect() as connection:
+        connection.execute(text("CREATE DATABASE plans"))
+        made = fill(url_of(admin.url.render_as_string(hide_password=False), "plans"), tasks=TASKS, logs=LOGS)
+        made.engine.dispose()
+        explain_all(connection, "plans")
+    engine = make_engine(made.engine.url.render_as_string(hide_password=False))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+        # as when many logs changed since the last vacuum: what is only in an index cannot be counted on
+        connection.execute(text("UPDATE pg_class SET relallvisible = 0 WHERE relname = 'task_logs'"))
+    yield replace(made, engine=engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def ticking(filled: Filled) -> Iterator[Engine]:
+    """The same database, as a tick uses it."""
+    engine = make_tick_engine(filled.engine.url.render_as_string(hide_password=False))
+    yield engine
+    engine.dispose()
