@@ -92,7 +92,7 @@ READ_NEXT = kept(f"""
 WITH unthrottled AS MATERIALIZED (
     SELECT l.available_at FROM task_logs l JOIN task_state s USING (task_id)
     WHERE l.status = 'retrying' AND {MAY_RUN} AND l.available_at <= {UNTIL}
-        AND l.available_at + make_interval(secs => timeout_seconds) <= {UNTIL}
+        AND greatest(l.available_at, statement_timestamp()) + make_interval(secs => timeout_seconds) <= {UNTIL}
         AND NOT EXISTS (
             SELECT FROM throttled_destinations t
             WHERE t.destination = s.destination AND t.available_at > l.available_at)
@@ -106,7 +106,7 @@ SELECT extract(epoch FROM (
         LATERAL (SELECT greatest(l.available_at, t.available_at) AS retry_at) retry
     WHERE l.status = 'retrying' AND {MAY_RUN} AND EXISTS (SELECT FROM throttled_destinations)
         AND l.available_at <= coalesce((SELECT available_at FROM unthrottled), {UNTIL})
-        AND retry_at + make_interval(secs => timeout_seconds) <= {UNTIL}
+        AND greatest(retry_at, statement_timestamp()) + make_interval(secs => timeout_seconds) <= {UNTIL}
 )) - clock_timestamp())::float8
 """)
 """Many thousands may wait: the next retry is the first one in their index that is not throttled, unless the end of a

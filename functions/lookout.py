@@ -113,13 +113,12 @@ class Lookout:
         again_at = max(soon, min(opens_at, now + PAUSE_SECONDS)) if is_asked_seldom else soon
         self.is_more_due = False
         self.are_slots_waiting = slot_seconds <= 0
-        self.retries_at = max(now + retry_seconds, soon) if retry_seconds > 0 else again_at
+        past_crowds_at = max(again_at, self.past_crowds_at)
+        self.retries_at = max(now + retry_seconds, soon) if retry_seconds > 0 else past_crowds_at
         if self.waits_for_rates:
             self.retries_at = min(self.retries_at, max(opens_at, soon))
-        self.runs_at = min(self.runs_at, self.retries_at)
-        slots_at = (
-            max(again_at, self.past_crowds_at) if self.are_slots_waiting else max(now + slot_seconds, soon)
-        )
+        self.runs_at = min(self.runs_at, again_at if retry_seconds <= 0 else self.retries_at)
+        slots_at = past_crowds_at if self.are_slots_waiting else max(now + slot_seconds, soon)
         self.claims_at = min(self.retries_at, slots_at)
         is_long_late = slot_seconds <= -LONG_LATE.total_seconds()
         self.long_late_at = now if is_long_late else now + PAUSE_SECONDS

@@ -1,5 +1,6 @@
 """The story of a tick on a real PostgreSQL, against a real receiver."""
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -7,6 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection
 
+from db.backlog import seconds_until_next
 from db.engine import make_engine, transaction
 from db.settle import Settlement, settle
 from db.tasks import delete_task, update_task
@@ -204,6 +206,19 @@ def test_a_retry_beyond_the_budget_is_left_to_the_next_tick(insignia: Insignia) 
         summary = insignia.tick()
     assert (summary.due, summary.succeeded) == (1, 1)
     assert insignia.logs(task.id)[0].retry_count == 1
+
+
+@pytest.mark.parametrize("late", [0, 30])
+def test_a_retry_that_is_due_is_waited_for_only_while_its_call_fits(insignia: Insignia, late: int) -> None:
+    insignia.create_due("http://127.0.0.1:9/", timeout_seconds=10)
+    insignia.claim()
+    insignia.execute(
+        "UPDATE task_logs SET status = 'retrying', available_at = clock_timestamp() - make_interval(secs => :late)",
+        late=late,
+    )
+    with transaction(insignia.engine) as connection:
+        assert seconds_until_next(connection, 11)[1] <= -late
+        assert seconds_until_next(connection, 9)[1] == math.inf
 
 
 def test_two_failures_of_one_task_in_one_batch_count_twice(insignia: Insignia) -> None:

@@ -55,6 +55,18 @@ def test_what_waits_for_full_destinations_is_looked_for_every_half_second_and_af
     assert lookout.claims_at == NOW + BATCH_SECONDS
 
 
+def test_retries_that_wait_for_full_destinations_are_looked_for_every_half_second_or_with_freed_places() -> (
+    None
+):
+    lookout = Lookout(NOW)
+    lookout.after_runs(NOW, are_some=False)
+    lookout.after_look_past(NOW)
+    lookout.found(NOW, math.inf, -1, gets_anywhere=False)
+    assert lookout.claims_at == lookout.retries_at == NOW + PAUSE_SECONDS
+    lookout.after_calls(NOW)
+    assert lookout.claims_at == lookout.runs_at == NOW + BATCH_SECONDS
+
+
 def test_a_tick_goes_on_until_it_has_looked_past_the_rows_of_full_destinations() -> None:
     lookout = Lookout(NOW)
     lookout.after_runs(NOW, are_some=False)
