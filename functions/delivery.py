@@ -113,7 +113,9 @@ class Deliveries:
         """Whether it can be sent; a call that cannot has failed."""
         transfer = self._spare.pop() if self._spare else self._new_transfer()
         try:
-            transfer.begin(call, began_at, addresses, self._tls_sessions.of(call.url))
+            transfer.begin(call, began_at, addresses)
+            if call.url.scheme == "https":
+                transfer.share(self._tls_sessions.of(call.url))
         except (pycurl.error, UnicodeError, ValueError):
             self._spare.append(transfer)
             self._finished.append(

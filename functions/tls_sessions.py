@@ -14,10 +14,8 @@ class TlsSessions:
     def __init__(self) -> None:
         self._shares: dict[int, pycurl.CurlShare] = {}
 
-    def of(self, url: WebhookUrl) -> pycurl.CurlShare | None:
-        """What a handle has to share to call this host; None if nothing is encrypted."""
-        if url.scheme != "https":
-            return None
+    def of(self, url: WebhookUrl) -> pycurl.CurlShare:
+        """What a handle has to share to call this host over HTTPS."""
         number = hash((url.host, url.port)) % SHARES
         share = self._shares.get(number)
         if share is None:

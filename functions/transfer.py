@@ -105,9 +105,7 @@ class Transfer:
         self.curl.setopt(pycurl.WRITEFUNCTION, self._read_body)
         self.curl.setopt(pycurl.HEADERFUNCTION, self._read_header)
 
-    def begin(
-        self, call: Call, started_at: float, addresses: Sequence[str], tls_sessions: pycurl.CurlShare | None
-    ) -> None:
+    def begin(self, call: Call, started_at: float, addresses: Sequence[str]) -> None:
         """Get ready for a call; raises pycurl.error, UnicodeError or ValueError for what cannot be sent."""
         self.call = call
         self.started_at = started_at
@@ -115,15 +113,15 @@ class Transfer:
         self.is_sent = False
         self._dial.begin()
         self._addresses = addresses
-        self._share(tls_sessions)
         self._excerpt = bytearray()
         self._body_bytes = 0
         self._header_bytes = 0
         self._header_lines: list[bytes] = []
         self.prepare()
 
-    def _share(self, tls_sessions: pycurl.CurlShare | None) -> None:
-        if tls_sessions is None or tls_sessions is self._shared:
+    def share(self, tls_sessions: pycurl.CurlShare) -> None:
+        """Resume one of these sessions; those of the call before are no longer shared."""
+        if tls_sessions is self._shared:
             return
         if self._shared is not None:
             self.curl.setopt(pycurl.SHARE, None)
