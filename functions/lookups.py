@@ -30,12 +30,17 @@ class Lookups:
         self._answers: SimpleQueue[tuple[str, Sequence[str] | None]] = SimpleQueue()
 
     def begin(self, host: str) -> bool:
-        """Look a host up, unless that is done or under way; False when too many look-ups are under way."""
+        """Look a host up, unless that is done or under way; False when too many look-ups are under way, or when the
+        system has no thread left.
+        """
         if host not in self._known and host not in self._under_way:
             if len(self._under_way) >= MAX_LOOKUPS:
                 return False
+            try:
+                threading.Thread(target=self._look_up, args=(host,), daemon=True).start()
+            except RuntimeError:
+                return False
             self._under_way.add(host)
-            threading.Thread(target=self._look_up, args=(host,), daemon=True).start()
         return True
 
     def addresses(self, host: str) -> Sequence[str]:

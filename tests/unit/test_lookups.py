@@ -63,3 +63,17 @@ def test_a_host_is_asked_for_once_and_only_so_many_are_looked_up_at_once(
         failed |= answer(looked_up).keys()
     assert sorted(asked) == ["a.example.com", "b.example.com"]
     assert looked_up.begin("c.example.com")
+
+
+def test_a_host_is_looked_up_later_where_the_system_has_no_thread_left(
+    looked_up: Lookups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert not looked_up.begin("localhost")
+    assert looked_up.begin("localhost")
+    assert answer(looked_up) == {}
+    assert looked_up.addresses("localhost")
