@@ -1,9 +1,9 @@
 """pg8000 made to wait for the server once for each statement, or for several, where by itself it waits three times.
 
 It sends the BEGIN of a transaction with its first statement. It also numbers the parameters of a statement once for all
-its uses, lets the server keep the plan of a statement that
-says so, reads instants without strptime, and lets other work go on while the server works. db/engine.py imports this
-for its effect, which the connections of Google's connector have as well.
+its uses, lets the server keep the plan of a statement that says so, reads instants without strptime, and lets other
+work go on while the server works. db/engine.py imports this for its effect, which the connections of Google's connector
+have as well.
 """
 
 import math
@@ -47,6 +47,7 @@ BEGIN = "begin transaction"
 """As pg8000 has it, which sends it before the first statement of a transaction."""
 
 LATELY_SECONDS = 1
+"""For so long after its last answer a connection is taken for alive, unless its socket knows better."""
 
 Result = TypeVar("Result")
 

@@ -27,6 +27,12 @@ ADD = kept(
 )
 
 
+@pytest.fixture(autouse=True)
+def connections_were_of_use_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is."""
+    monkeypatch.setattr("db.driver.LATELY_SECONDS", 60)
+
+
 @contextmanager
 def trips() -> Iterator[list[None]]:
     """One for each time that something is sent and its answer waited for."""
