@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
@@ -31,6 +32,10 @@ ENOUGH = 4 * 2**30
 """Bytes that must be free there: for three clusters with the WAL that each may keep, and for what a test makes."""
 
 numbers = count(1)
+
+# each run tests the same, on a busy machine as well
+settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+settings.load_profile("suite")
 
 
 def url_of(cluster_url: str, database: str) -> str:

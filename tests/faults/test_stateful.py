@@ -237,8 +237,6 @@ def test_nothing_that_happens_breaks_a_promise(
                 max_examples=300 if is_full else 16,
                 stateful_step_count=40 if is_full else 25,
                 derandomize=not is_full,
-                database=None,
-                deadline=None,
                 suppress_health_check=list(HealthCheck),
             ),
         )

@@ -159,7 +159,7 @@ PAUSES = st.lists(
 WINDOWS = st.sampled_from([timedelta(0), 90 * SECOND, HOUR, DAY])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(timing=TIMINGS, pauses=PAUSES, policy=st.sampled_from(MisfirePolicy), window=WINDOWS)
 def test_every_due_slot_ends_in_exactly_one_stretch_or_run(
     timing: Timing, pauses: list[timedelta], policy: MisfirePolicy, window: timedelta
@@ -183,7 +183,7 @@ def test_every_due_slot_ends_in_exactly_one_stretch_or_run(
     assert following is None or following > now or policy is MisfirePolicy.RUN_ALL
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(timing=TIMINGS, late=st.integers(121, 200_000), policy=st.sampled_from(MisfirePolicy), window=WINDOWS)
 def test_a_plan_is_what_the_words_of_the_policy_say(
     timing: Timing, late: int, policy: MisfirePolicy, window: timedelta

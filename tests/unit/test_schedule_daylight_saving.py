@@ -152,7 +152,7 @@ def test_the_next_run_does_not_depend_on_where_in_the_change_one_asks(zone: str)
 _BROAD_DAYS = st.just("* * *") | st.just("* * *") | DAYS
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@settings(max_examples=300)
 @given(st.sampled_from(CHANGES), schedules(_BROAD_DAYS))
 def test_any_schedule_around_any_change_of_the_clocks_runs_as_a_scan_says(
     change: tuple[str, datetime], expression: str

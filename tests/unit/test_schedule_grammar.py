@@ -138,7 +138,7 @@ def test_28_past_2_runs_at_28_past_2() -> None:
         assert f"{slot.astimezone(parse_timezone('Europe/Berlin')):%H:%M}" == "02:28"
 
 
-@settings(max_examples=500, derandomize=True, deadline=None, database=None)
+@settings(max_examples=500)
 @given(schedules(), st.datetimes(datetime(1971, 1, 1), datetime(2150, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
 @example("0 0 29 2 */7", datetime(2088, 3, 1, tzinfo=UTC))
 @example("0 0 29 2 *", datetime(2096, 3, 1, tzinfo=UTC))

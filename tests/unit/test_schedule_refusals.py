@@ -148,7 +148,7 @@ def test_a_refusal_names_the_field_and_says_what_to_do(expression: str, sentence
         next_run(expression, "UTC", NEW_YEAR)
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@settings(max_examples=150)
 @given(st.integers(0, 59), st.integers(0, 59), st.integers(0, 7), st.integers(0, 7))
 def test_what_a_refusal_proposes_is_accepted(a: int, b: int, c: int, d: int) -> None:
     for number, value in enumerate((f"{a}/{b}", f"{a}-{b}", f"{c}/{d}", f"{c}-{d}")):
@@ -160,7 +160,7 @@ def test_what_a_refusal_proposes_is_accepted(a: int, b: int, c: int, d: int) -> 
             assert refusal_or_none(before + proposal[1] + behind) is None
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@settings(max_examples=300)
 @given(st.text(st.sampled_from("0123456789*/-,#L?HR@ \tMONJAN\n\0é"), max_size=30) | st.text(max_size=120))
 def test_any_text_is_accepted_or_refused_with_one_printable_sentence(text: str) -> None:
     message = refusal_or_none(text)

@@ -84,7 +84,7 @@ def test_the_last_slot_before_an_instant_may_be_years_back() -> None:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     schedule=st.sampled_from(["*/7 * * * *", "30 2 * * *", "0 9 * * MON", "* 0 1 * *"]),
     timezone=st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Chatham"]),
