@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import select
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,12 +120,17 @@ def test_connections_share_one_certificate(
 
 def test_a_connection_that_broke_is_replaced(connect: Callable[..., Engine], engine: Engine) -> None:
     cloud = connect(pool_size=1)
-    shown(cloud, "TimeZone")
+    with cloud.connect() as connection:
+        driver_connection = connection.connection.driver_connection
+        assert driver_connection is not None
+    end = select.poll()
+    end.register(driver_connection._usock, select.POLLIN)
     with engine.begin() as connection:
         connection.execute(
             text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = :user"),
             {"user": ACCOUNT},
         )
+    assert end.poll(10_000), "the proxy has not passed it on"
     assert shown(cloud, "TimeZone") == ["UTC"]
 
 
