@@ -192,9 +192,14 @@ def has_just_answered(connection: CoreConnection) -> bool:
     """
     if time.monotonic() - connection.__dict__.get("answered_at", -math.inf) > LATELY_SECONDS:
         return False
+    return not is_readable(connection._usock)
+
+
+def is_readable(answer: socket) -> bool:
+    """Whether there is something to read, or an end."""
     watch = select.poll()
-    watch.register(connection._usock, select.POLLIN)
-    return not watch.poll(0)
+    watch.register(answer, select.POLLIN)
+    return bool(watch.poll(0))
 
 
 meanwhile: ContextVar[Callable[[socket], None] | None] = ContextVar("meanwhile", default=None)

@@ -14,6 +14,7 @@ from domain.rate import by_host
 from domain.run import TaskLog
 from domain.task import MAX_TIMEOUT_SECONDS, TaskDefinition, TaskStatus
 from functions import bootstrap, telemetry
+from functions.chores import Chores
 from functions.delivery import Deliveries
 from functions.egress import Egress
 from functions.idempotency import RunOnce
@@ -70,8 +71,8 @@ def attempt(
 
     What cannot be recorded is left to the end of its lease, as in a tick.
     """
-    with Deliveries(egress) as deliveries:
-        Tick(engine, deliveries, LIMITS, is_stopping).attempt(begin)
+    with Deliveries(egress) as deliveries, Chores() as chores:
+        Tick(engine, deliveries, chores, LIMITS, is_stopping).attempt(begin)
 
 
 def headers_of(lines: Iterable[bytes]) -> dict[str, str]:

@@ -9,6 +9,8 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from socket import socket
 
 from db.backlog import Backlog, read_backlog, sweep
 from db.claiming import BATCH_ROWS, Claimed
@@ -22,6 +24,7 @@ from domain.errors import InvalidInput, Unavailable
 from domain.run import ClaimedRun, Decision, decide
 from domain.summary import TickKind, TickSummary
 from functions import telemetry
+from functions.chores import Chores
 from functions.claiming import Claiming
 from functions.delivery import FROZEN_SECONDS, Deliveries
 from functions.egress import Egress
@@ -34,6 +37,8 @@ from functions.notifications import Notifier, NotifySettings, Tell, tell_nobody
 from functions.tally import count_end
 from functions.transfer import monotonic
 from functions.webhook import call_of
+
+LINES_AT_ONCE = 64
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +59,16 @@ def run_tick(
     """
     ends_at = monotonic() + limits.budget_seconds
     notifier = Notifier(engine, egress, notify or NotifySettings(), ends_at=ends_at, is_stopping=is_stopping)
-    with Deliveries(egress) as deliveries, notifier, waiting_by(deliveries.go_on_until_readable):
+    with (
+        Deliveries(egress) as deliveries,
+        notifier,
+        Chores() as chores,
+        waiting_by(partial(go_on_until_readable, chores, deliveries)),
+    ):
         # more instances make a rate allow no more
+        waits_for_rates = kind is TickKind.TICK
         tick = Tick(
-            engine, deliveries, limits, is_stopping, notifier.tell, waits_for_rates=kind is TickKind.TICK
+            engine, deliveries, chores, limits, is_stopping, notifier.tell, waits_for_rates=waits_for_rates
         )
         if tick.begin().are_notifications_due:
             notifier.look()
@@ -73,6 +84,12 @@ def run_tick(
         return summary
 
 
+def go_on_until_readable(chores: Chores, deliveries: Deliveries, answer: socket) -> None:
+    """What a tick does while the database works. Raises TimeoutError."""
+    chores.do_until_readable(answer)
+    deliveries.go_on_until_readable(answer)
+
+
 class Tick:
     """What one tick has claimed, is delivering and has still to settle. Times are of the monotonic clock."""
 
@@ -80,6 +97,7 @@ class Tick:
         self,
         engine: Engine,
         deliveries: Deliveries,
+        chores: Chores,
         limits: Limits,
         is_stopping: Callable[[], bool],
         tell: Tell = tell_nobody,
@@ -88,6 +106,7 @@ class Tick:
     ) -> None:
         self._engine = engine
         self._deliveries = deliveries
+        self._chores = chores
         self._limits = limits
         self._is_stopping = is_stopping
         self._tell = tell
@@ -155,6 +174,7 @@ class Tick:
 
     def deliver(self) -> None:
         """Drive the calls until some have finished or there is something else to do; decide on each result."""
+        self._chores.do_all()
         if not self.goes_on():
             return
         claims_at = self._lookout.claims_at if self._free() and self._may_claim() else math.inf
@@ -317,5 +337,6 @@ class Tick:
             count_end(summary, decision, disposal)
             if disposal is Disposal.RETRYING:
                 self._expect_retry(decision)
-        log_deliveries(settled)
-        log_deactivations(settlement.changes)
+        for first in range(0, len(settled), LINES_AT_ONCE):
+            self._chores.put_off(partial(log_deliveries, settled[first : first + LINES_AT_ONCE]))
+        self._chores.put_off(partial(log_deactivations, settlement.changes))

@@ -1,11 +1,13 @@
-"""The calls in flight go on while the database works on a statement of the same thread."""
+"""The calls in flight, and the log, go on while the database works on a statement of the same thread."""
 
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import Context
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_network
+from socket import socketpair
 from uuid import uuid4
 
 import pytest
@@ -16,8 +18,10 @@ from db.engine import make_engine, transaction
 from domain.errors import Unavailable
 from domain.task import Method
 from domain.webhook_url import parse_webhook_url
+from functions.chores import Chores
 from functions.delivery import Deliveries
 from functions.egress import Egress
+from functions.ticking import go_on_until_readable
 from functions.transfer import Call, Transfer, monotonic
 from tests.receiver import Answer, Received, Receiver
 
@@ -59,6 +63,28 @@ def test_a_call_is_made_and_answered_while_the_database_works_on_a_statement(
             (finished,) = deliveries.wait(10)
     assert finished.attempt is not None
     assert finished.attempt.succeeded
+
+
+def test_a_chore_is_done_while_the_database_works(engine: Engine, deliveries: Deliveries) -> None:
+    """The statement ends when the chore has let go of what it waits for."""
+    with engine.connect() as holder, Chores() as chores:
+        holder.execute(text("SELECT pg_advisory_lock(1)"))
+        let_go = partial(holder.execute, text("SELECT pg_advisory_unlock(1)"))
+        chores.put_off(partial(Context().run, let_go))  # for it, nothing is done meanwhile
+        with waiting_by(partial(go_on_until_readable, chores, deliveries)), engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(1)"))
+
+
+def test_chores_wait_when_the_database_has_answered_and_are_all_done_at_the_end() -> None:
+    done: list[int] = []
+    database, answer = socketpair()
+    with database, answer, Chores() as chores:
+        chores.put_off(partial(done.append, 1))
+        chores.put_off(partial(database.send, b"!"))
+        chores.put_off(partial(done.append, 2))
+        chores.do_until_readable(answer)
+        assert done == [1]
+    assert done == [1, 2]
 
 
 def test_a_database_that_does_not_answer_is_given_up_and_the_call_goes_on(

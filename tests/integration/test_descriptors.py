@@ -72,6 +72,7 @@ def child(database_url: str, story: str) -> dict[str, Any]:
     import functions.ticking
     from db.engine import make_engine
     from db.run_claims import release
+    from functions.chores import Chores
     from functions.delivery import Deliveries
     from functions.limits import Limits
     from functions.ticking import Tick
@@ -95,7 +96,7 @@ def child(database_url: str, story: str) -> dict[str, Any]:
     with Deliveries(LOOPBACK) as deliveries:
         finish_all(deliveries, [call("http://127.0.0.1:1/")])  # what is loaded once needs descriptors, too
         parse_timezone("UTC")
-        tick = Tick(engine, deliveries, limits, lambda: False)
+        tick = Tick(engine, deliveries, Chores(), limits, lambda: False)
         tick.begin()
         resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
         while story == "none":

@@ -15,6 +15,7 @@ from db.slot_claims import claim_slots
 from domain.attempt import Attempt, answered
 from domain.run import ClaimedRun, RunStatus, decide
 from domain.task import OverlapPolicy, Task, TaskStatus
+from functions.chores import Chores
 from functions.delivery import Deliveries
 from functions.held import HeldRuns
 from functions.limits import Limits
@@ -255,7 +256,7 @@ def test_what_comes_after_a_deferred_result_of_its_task_is_deferred_beside_a_bad
     with insignia.engine.connect() as holder, Deliveries(LOOPBACK) as deliveries:
         holder.execute(text("SELECT FROM task_state WHERE task_id = :id FOR UPDATE"), {"id": task.id})
         event.listen(insignia.engine, "after_cursor_execute", let_go)
-        settlement = Tick(insignia.engine, deliveries, limits, lambda: False)._record(decisions)
+        settlement = Tick(insignia.engine, deliveries, Chores(), limits, lambda: False)._record(decisions)
     assert not holder.in_transaction()
     assert settlement.disposals == {
         first.id: Disposal.DEFERRED,
