@@ -20,7 +20,8 @@ from functions.transfer import monotonic
 class Claiming:
     """The claims of a tick that ends at `ends_at`, by the monotonic clock.
 
-    What a claim has written is passed to `start` as soon as it is committed, with the instant at which it began.
+    What a claim has written is passed to `prepare`, and to `start` as soon as it is committed, with the instant at
+    which it began.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Claiming:
         held: HeldRuns,
         *,
         ends_at: float,
+        prepare: Callable[[Claimed], None],
         start: Callable[[Claimed, float], None],
         tell: Tell,
     ) -> None:
@@ -39,6 +41,7 @@ class Claiming:
         self._lookout = lookout
         self._held = held
         self._ends_at = ends_at
+        self._prepare = prepare
         self._start = start
         self._tell = tell
         self._crowded: set[str] = set()
@@ -117,6 +120,7 @@ class Claiming:
         with transaction(self._engine) as connection:
             claimed = claim(connection, room)
             self._tell(connection, claimed.changes)
+            self._prepare(claimed)
         self._spent.learn(monotonic(), room.ledger.waits)
         self._contended |= room.contended
         self._start(claimed, began_at)

@@ -8,9 +8,11 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from socket import socket
+from typing import TypeVar
 
 from db.backlog import Backlog, read_backlog, sweep
 from db.claiming import BATCH_ROWS, Claimed
@@ -35,10 +37,12 @@ from functions.limits import LEAST_CALL_SECONDS, SPARE_SECONDS, STOP_SECONDS, Li
 from functions.lookout import BATCH_SECONDS, PAUSE_SECONDS, Lookout
 from functions.notifications import Notifier, NotifySettings, Tell, tell_nobody
 from functions.tally import count_end
-from functions.transfer import monotonic
+from functions.transfer import Call, monotonic
 from functions.webhook import call_of
 
-LINES_AT_ONCE = 64
+CHORE_ROWS = 64
+
+Row = TypeVar("Row")
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +94,10 @@ def go_on_until_readable(chores: Chores, deliveries: Deliveries, answer: socket)
     deliveries.go_on_until_readable(answer)
 
 
+def in_pieces(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    return (rows[first : first + CHORE_ROWS] for first in range(0, len(rows), CHORE_ROWS))
+
+
 class Tick:
     """What one tick has claimed, is delivering and has still to settle. Times are of the monotonic clock."""
 
@@ -118,8 +126,17 @@ class Tick:
         self._claims_again_at = -math.inf
         self._held = HeldRuns()
         self._claiming = Claiming(
-            engine, limits, self._lookout, self._held, ends_at=self._ends_at, start=self._start, tell=tell
+            engine,
+            limits,
+            self._lookout,
+            self._held,
+            ends_at=self._ends_at,
+            prepare=self._prepare,
+            start=self._start,
+            tell=tell,
         )
+        self._calls: dict[str, Call] = {}
+        """Of the runs that are just being claimed."""
         self._is_settle_failing = False
         self._fault: Unavailable | None = None
         self._summary = TickSummary()
@@ -273,7 +290,19 @@ class Tick:
             return False
         return not self._is_settle_failing and monotonic() + LEAST_CALL_SECONDS <= self._ends_at
 
+    def _prepare(self, claimed: Claimed) -> None:
+        """Make the calls of a claim while it is being committed."""
+        self._calls.clear()
+        for some in in_pieces(claimed.runs):
+            self._chores.put_off(partial(self._make_calls, some))
+
+    def _make_calls(self, runs: Sequence[ClaimedRun]) -> None:
+        for run in runs:
+            with suppress(InvalidInput):  # which is told when it would be sent
+                self._calls[run.id] = call_of(run)
+
     def _start(self, claimed: Claimed, began_at: float) -> None:
+        self._chores.do_all()
         summary = self._summary
         summary.missed += claimed.missed
         summary.skipped += claimed.skipped
@@ -286,7 +315,7 @@ class Tick:
                 self._held.unsent += claimed.runs[number:]
                 return
             try:
-                call = call_of(run)
+                call = self._calls.pop(run.id, None) or call_of(run)
             except InvalidInput as error:
                 self._decide(run, unsendable(str(error)))
                 continue
@@ -337,6 +366,6 @@ class Tick:
             count_end(summary, decision, disposal)
             if disposal is Disposal.RETRYING:
                 self._expect_retry(decision)
-        for first in range(0, len(settled), LINES_AT_ONCE):
-            self._chores.put_off(partial(log_deliveries, settled[first : first + LINES_AT_ONCE]))
+        for some in in_pieces(settled):
+            self._chores.put_off(partial(log_deliveries, some))
         self._chores.put_off(partial(log_deactivations, settlement.changes))
