@@ -1,4 +1,4 @@
-"""What nobody waits for, such as lines of the log: it is done while the database works, and costs a tick no time."""
+"""What a tick does while the database works: lines of the log, and the calls of a claim that is being committed."""
 
 from collections import deque
 from collections.abc import Callable
