@@ -149,11 +149,20 @@ class Trial:
         )
 
     def end_idle_transactions(self) -> None:
-        """What PostgreSQL does after idle_in_transaction_session_timeout."""
-        self.insignia.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
-        )
+        """What PostgreSQL does after idle_in_transaction_session_timeout, also to those that are not idle yet.
+
+        And what it does not do by itself: end one whose frozen process has read only a part of a long answer.
+        """
+
+        def end_them() -> bool:
+            self.insignia.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database()"
+                " AND (state LIKE 'idle in transaction%' OR wait_event = 'ClientWrite')"
+            )
+            return self.open_transactions() == 0
+
+        self.until(end_them, "no transaction is open")
 
     def terminate_connections(self) -> None:
         """All but this one."""
