@@ -2,16 +2,18 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import Context
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_network
 from socket import socketpair
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.pool import QueuePool
 
 from db.driver import waiting_by
 from db.engine import make_engine, transaction
@@ -21,8 +23,11 @@ from domain.webhook_url import parse_webhook_url
 from functions.chores import Chores
 from functions.delivery import Deliveries
 from functions.egress import Egress
+from functions.events import log_deliveries
 from functions.ticking import go_on_until_readable
 from functions.transfer import Call, Transfer, monotonic
+from functions.webhook import call_of
+from tests.integration.conftest import Insignia
 from tests.receiver import Answer, Received, Receiver
 
 
@@ -73,6 +78,27 @@ def test_a_chore_is_done_while_the_database_works(engine: Engine, deliveries: De
         chores.put_off(partial(Context().run, let_go))  # for it, nothing is done meanwhile
         with waiting_by(partial(go_on_until_readable, chores, deliveries)), engine.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(1)"))
+
+
+def test_a_tick_makes_its_calls_and_writes_its_log_while_the_database_works(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The calls during the transaction of their claim, and the lines during one after that of their settle."""
+    monkeypatch.setattr("functions.chores.is_readable", lambda _: False)  # the database takes its time
+    pool, done = insignia.engine.pool, list[tuple[str, int]]()
+    assert isinstance(pool, QueuePool)
+
+    def noted(what: str, do: Callable[..., Any], *arguments: Any) -> Any:
+        done.append((what, pool.checkedout()))
+        return do(*arguments)
+
+    monkeypatch.setattr("functions.ticking.call_of", partial(noted, "call", call_of))
+    monkeypatch.setattr("functions.ticking.log_deliveries", partial(noted, "lines", log_deliveries))
+    with Receiver() as receiver:
+        for _ in range(2):
+            insignia.create_due(receiver.url)
+        assert insignia.tick().succeeded == 2
+    assert {("call", 1), ("lines", 1)} == {*done}
 
 
 def test_chores_wait_when_the_database_has_answered_and_are_all_done_at_the_end() -> None:
