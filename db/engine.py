@@ -25,7 +25,11 @@ SESSION = {
     "statement_timeout": "5s",
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "10s",
+    "tcp_user_timeout": "10s",
 }
+"""The last ends, over TCP, what no other limit does: the session, with its locks, of a process that is frozen while a
+long answer is sent to it.
+"""
 TICK_SESSION = SESSION | {"enable_seqscan": "off", "jit": "off"}
 """A tick finds a few rows by an index, always; what the server planned while a table was empty, it would read as a
 whole for as long as the connection keeps the plan. (Up to PostgreSQL 17, a plan that reads one all the same looks so

@@ -151,7 +151,8 @@ class Trial:
     def end_idle_transactions(self) -> None:
         """What PostgreSQL does after idle_in_transaction_session_timeout, also to those that are not idle yet.
 
-        And what it does not do by itself: end one whose frozen process has read only a part of a long answer.
+        And what it does after tcp_user_timeout where connections are by TCP, unlike these: end one whose frozen process
+        has read only a part of a long answer.
         """
 
         def end_them() -> bool:

@@ -2,20 +2,26 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from datetime import datetime, timedelta
 from pathlib import Path
+from random import randint
+from socket import socket
 
 import pytest
 from pg8000.converters import timestamptz_in
 from sqlalchemy import Engine, TextClause, create_engine, event, make_url, select, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from db.driver import kept, numbered
+from db.child_process import wait_until
+from db.driver import kept, numbered, waiting_by
 from db.embedded import EmbeddedPostgres
-from db.engine import discard_connection_after_foreign_error, make_engine, transaction
+from db.engine import SESSION, discard_connection_after_foreign_error, make_engine, transaction
 from domain.errors import Unavailable
 from functions.settings import load
 from tests.conftest import NOT_DURABLE
+
+PORT = 5432
 
 UNREADABLE = "SELECT CAST('24:00:00' AS time)"
 """A time that Python does not have: the driver raises in the middle of the answer."""
@@ -184,6 +190,34 @@ def test_a_statement_without_an_answer_ends_with_the_socket_timeout(database_url
     with transaction(engine) as connection:
         assert connection.execute(select(1)).scalar_one() == 1
     engine.dispose()
+
+
+def test_the_server_ends_a_session_that_does_not_read_its_answer(tmp_path: Path) -> None:
+    """As that of a process that is frozen in the middle of a claim: what it has locked must become free."""
+    address = f"127.{randint(1, 254)}.{randint(1, 254)}.{randint(1, 254)}"
+    with socket() as probe:
+        try:
+            probe.bind((address, PORT))
+        except OSError as error:
+            pytest.skip(f"needs port {PORT} at {address}, of Linux, without another PostgreSQL: {error}")
+    settings = NOT_DURABLE | {"listen_addresses": address}
+    with EmbeddedPostgres(tmp_path / "data", settings=settings) as url:
+        by_tcp = make_url(url).set(host=address, port=PORT, query={}).render_as_string()
+        with transaction(make_engine(by_tcp, pool_size=0)) as connection:
+            assert connection.execute(text("SHOW tcp_user_timeout")).scalar_one() == "10000"  # ms
+        other = make_engine(url, pool_size=0)
+
+        def is_free() -> bool:
+            with transaction(other) as connection:
+                return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(1)")).scalar_one())
+
+        def read_nothing(_: object) -> None:
+            assert Context().run(wait_until, lambda: not is_free(), 10)
+            assert Context().run(wait_until, is_free, 10)
+
+        hasty = make_engine(by_tcp, pool_size=0, session=SESSION | {"tcp_user_timeout": "300ms"})
+        with pytest.raises(Unavailable), transaction(hasty) as connection, waiting_by(read_nothing):
+            connection.execute(text("SELECT pg_advisory_xact_lock(1), repeat('x', 50000000)"))
 
 
 @pytest.fixture(scope="module")
