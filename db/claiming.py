@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from db.destination_limits import Ledger
 from db.driver import kept
@@ -47,10 +47,18 @@ MAY_RUN = "(s.status = 'active' OR l.source = 'manual')"
 """A run `l` of a task `s`: only manual runs are made of tasks that are not active."""
 
 
-class Definition(NamedTuple):
-    """What a claim reads of a task: `payload` is JSON in UTF-8, instants and policies are as PostgreSQL writes them."""
+LARGE_BYTES = 16_384
+"""A larger payload is read when its call is sure to be made, so that a claim needs no memory for all that is due."""
 
-    payload: bytes
+
+class Definition(NamedTuple):
+    """What a claim reads of a task: instants and policies are as PostgreSQL writes them.
+
+    `payload` is JSON in UTF-8, of so many bytes; None for a large one, which `payloads_of` reads.
+    """
+
+    payload: bytes | None
+    payload_bytes: int
     name: str
     schedule: str | None
     timezone: str
@@ -74,9 +82,16 @@ class Definition(NamedTuple):
 # by their order alone: names in each row cost PostgreSQL as much again
 READ_DEFINITIONS = kept(f"""
 SELECT coalesce(json_agg(definition), '[]')::text FROM (
-    SELECT json_build_array(id, payload::text, {", ".join(Definition._fields[1:])}) AS definition
-    FROM tasks WHERE id = ANY (CAST(:task_ids AS uuid[]))
+    SELECT json_build_array(
+        id, CASE WHEN octet_length(body) <= {LARGE_BYTES} THEN body END, octet_length(body),
+        {", ".join(Definition._fields[2:])}) AS definition
+    FROM (SELECT *, payload::text AS body FROM tasks WHERE id = ANY (CAST(:task_ids AS uuid[])) OFFSET 0) task
 ) definitions
+""")
+
+READ_PAYLOADS = text("""
+SELECT coalesce(json_agg(json_build_array(id, payload::text)), '[]')::text
+FROM tasks WHERE id = ANY (CAST(:task_ids AS uuid[]))
 """)
 
 
@@ -92,6 +107,7 @@ class Room:
     `held`: the runs that the tick has not settled yet, and must not take up anew when their leases are over.
     `elsewhere`: the calls of other processes. `crowded`: the destinations that have no place left, `contended`
     those of them that somebody else was claiming for just then; what a rate has refused is among the crowded, too.
+    `lacks_bytes`: a payload was too large for what was left.
     """
 
     calls: int
@@ -104,6 +120,7 @@ class Room:
     elsewhere: Counter[str] = field(default_factory=Counter)
     crowded: set[str] = field(default_factory=set)
     contended: set[str] = field(default_factory=set)
+    lacks_bytes: bool = False
     ledger: Ledger = field(default_factory=Ledger)
 
     def parameters(self) -> dict[str, Any]:
@@ -147,11 +164,10 @@ class Room:
     def take(self, destination: str, webhook_url: str, payload_bytes: int) -> bool:
         """Whether one more call fits, and if so, count it. A single large payload always fits."""
         self.leave([destination])
-        if (
-            self.calls < 1
-            or destination in self.crowded
-            or (payload_bytes > self.payload_bytes and self.in_flight.total())
-        ):
+        if self.calls < 1 or destination in self.crowded:
+            return False
+        if payload_bytes > self.payload_bytes and self.in_flight.total():
+            self.lacks_bytes = True
             return False
         if refusing := self.ledger.take(destination, webhook_url):
             self.crowded.add(refusing)
@@ -196,7 +212,19 @@ def read_definitions(connection: Connection, tasks: Sequence[Mapping[str, Any]])
 
 def definitions_in(rows: Iterable[Sequence[Any]]) -> dict[str, Definition]:
     """What READ_DEFINITIONS answers, by the ids of the tasks."""
-    return {task_id: Definition(payload.encode(), *values) for task_id, payload, *values in rows}
+    return {
+        task_id: Definition(None if payload is None else payload.encode(), *values)
+        for task_id, payload, *values in rows
+    }
+
+
+def payloads_of(connection: Connection, definitions: Mapping[str, Definition]) -> dict[str, bytes]:
+    """The payloads of tasks that are locked, by their ids."""
+    payloads = {task_id: one.payload for task_id, one in definitions.items() if one.payload is not None}
+    if large := definitions.keys() - payloads.keys():
+        rows = read_json(connection, READ_PAYLOADS, {"task_ids": uuid_array(large)})
+        payloads |= {task_id: payload.encode() for task_id, payload in rows}
+    return payloads
 
 
 def timing_of(definition: Definition) -> Timing:
@@ -217,7 +245,9 @@ def with_instants(run: Mapping[str, Any]) -> dict[str, Any]:
     return {**run, **instants}
 
 
-def claimed_run(run: Mapping[str, Any], task: Mapping[str, Any], definition: Definition) -> ClaimedRun:
+def claimed_run(
+    run: Mapping[str, Any], task: Mapping[str, Any], definition: Definition, payload: bytes
+) -> ClaimedRun:
     """What a claim has written of a run, read of its task, and read of the task's definition."""
     return ClaimedRun(  # by their order: names take as long again
         run["id"],
@@ -233,7 +263,7 @@ def claimed_run(run: Mapping[str, Any], task: Mapping[str, Any], definition: Def
         definition.webhook_url,
         method_named(definition.method),
         definition.headers,
-        definition.payload,
+        payload,
         tuple(definition.signing_secrets),
         task["timeout_seconds"],
         definition.success_statuses,

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, func, select, text
 
-from db.claiming import Claimed, claimed_run, read_definitions, with_instants
+from db.claiming import Claimed, claimed_run, payloads_of, read_definitions, with_instants
 from db.destination_limits import Ledger
 from db.engine import compact_json
 from db.places import lock_places
@@ -126,7 +126,11 @@ def begin(
     rates: Mapping[str, Rate],
 ) -> Claimed:
     state = connection.execute(READ_STATE, {"task_id": task_id}).scalar_one()
-    (definition,) = read_definitions(connection, [state]).values()
+    definitions = read_definitions(connection, [state])
+    definition, payload = (
+        definitions[state["task_id"]],
+        payloads_of(connection, definitions)[state["task_id"]],
+    )
     lock_places(connection, state["destination"])
     ledger = Ledger(rates)
     wait = {"rate_seconds": spend_call(connection, ledger, state["destination"], definition.webhook_url)}
@@ -135,7 +139,7 @@ def begin(
     if run["lease_id"] is None:
         return Claimed()
     ledger.record(connection)
-    return Claimed(runs=[claimed_run(with_instants(run), state, definition)], taken=1)
+    return Claimed(runs=[claimed_run(with_instants(run), state, definition, payload)], taken=1)
 
 
 def spend_call(connection: Connection, ledger: Ledger, destination: str, webhook_url: str) -> float | None:

@@ -13,6 +13,7 @@ from db.claiming import (
     Room,
     claimed_run,
     definitions_in,
+    payloads_of,
     with_instants,
 )
 from db.driver import kept
@@ -118,7 +119,7 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
     tasks = {
         run["run_id"]: run
         for run in due
-        if room.take(*calls[run["run_id"]], len(definitions[run["task_id"]].payload))
+        if room.take(*calls[run["run_id"]], definitions[run["task_id"]].payload_bytes)
     }
     claims = [
         {
@@ -129,9 +130,14 @@ def claim_due_runs(connection: Connection, room: Room) -> Claimed:
         }
         for (run_id, run), lease_id in zip(tasks.items(), new_ids(len(tasks)), strict=True)
     ]
+    taken = {run["task_id"]: definitions[run["task_id"]] for run in tasks.values()}
+    payloads = payloads_of(connection, taken)
     runs = read_json(connection, CONTINUE_RUNS, {"claims": json_rows(claims), "most_ms": MOST_MS})
     room.ledger.record(connection)
-    claimed = [claimed_run(with_instants(run), tasks[run["id"]], definitions[run["task_id"]]) for run in runs]
+    claimed = [
+        claimed_run(with_instants(run), tasks[run["id"]], taken[run["task_id"]], payloads[run["task_id"]])
+        for run in runs
+    ]
     return Claimed(runs=claimed, taken=len(claimed))
 
 

@@ -22,6 +22,7 @@ from db.claiming import (
     Room,
     claimed_run,
     definitions_in,
+    payloads_of,
     read_definitions,
     timing_of,
 )
@@ -275,7 +276,7 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], live: Mapping[str,
                 message = f"Skipped: the run that began at {live_since} was still under way."
                 rows.append(row_of(next(run_ids), task, "skipped", slot, message))
                 claimed.skipped += 1
-            elif room.take(task["destination"], definition.webhook_url, len(definition.payload)):
+            elif room.take(task["destination"], definition.webhook_url, definition.payload_bytes):
                 claim["run_id"] = next(run_ids)
                 claim["slot"] = slot
                 claim["lease_id"] = next(lease_ids)
@@ -292,23 +293,25 @@ def begin_runs(connection: Connection, plans: Sequence[Plan], live: Mapping[str,
             notable.append((ChangeKind.MISSED, plan, rows[-1]))
         claims.append(claim)
     claimed.taken = len(claims)
+    payloads = payloads_of(connection, {plan.task["task_id"]: plan.definition for plan, _ in begun})
     values = {"claims": json_rows(claims), "rows": json_rows(rows)}
     began_at, ids = read_json(connection, BEGIN_RUNS, values)
     started_at, written = datetime.fromisoformat(began_at), {*ids}
     if ending := [claim["task_id"] for claim in claims if claim["next_run_at"] is None]:
         complete_tasks(connection, ending)
     for plan, claim in begun:
-        if claim["run_id"] in written:
-            run = {
-                "id": claim["run_id"],
-                "lease_id": claim["lease_id"],
-                "scheduled_for": claim["slot"],
-                "started_at": started_at,
-                "number": 1,
-                "lost_leases": 0,
-                "throttles": 0,
-            }
-            claimed.runs.append(claimed_run(run, plan.task, plan.definition))
+        if claim["run_id"] not in written:
+            continue
+        run = {
+            "id": claim["run_id"],
+            "lease_id": claim["lease_id"],
+            "scheduled_for": claim["slot"],
+            "started_at": started_at,
+            "number": 1,
+            "lost_leases": 0,
+            "throttles": 0,
+        }
+        claimed.runs.append(claimed_run(run, plan.task, plan.definition, payloads[plan.task["task_id"]]))
     claimed.changes = [change_of(kind, plan, row) for kind, plan, row in notable if row["id"] in written]
     return claimed
 

@@ -10,7 +10,7 @@ from db.engine import Connection, Engine, transaction
 from db.run_claims import claim_due_runs
 from db.slot_claims import claim_long_late_slots, claim_slots, plan_long_late_slots
 from functions.held import HeldRuns
-from functions.limits import PAYLOAD_BYTES, SPARE_SECONDS, Limits
+from functions.limits import CLAIM_BYTES, PAYLOAD_BYTES, SPARE_SECONDS, Limits
 from functions.lookout import Lookout
 from functions.notifications import Tell
 from functions.spent_rates import SpentRates
@@ -50,6 +50,8 @@ class Claiming:
         """How many calls of ours there were at each destination that was full, where something may wait for a place."""
         self._sought: set[str] | None = None
         """The destinations that the claim is for; None for all."""
+        self._is_cut_short = False
+        """The payloads of what is due were more than a claim takes, and there is memory for another."""
         self._spent = SpentRates()
         self._is_turn_of_retries = False
 
@@ -77,6 +79,7 @@ class Claiming:
         self._sought = {one for one in freed if freed[one]} if is_for_places else None
         self._crowded = set() if looks_past else {one for one in freed if not freed[one]}
         self._contended = set()
+        self._is_cut_short = False
         self._spent.forget_open(now)
         taken = self._claim_all(calls)
         self._full = self._full_now(not_reached=full if taken == calls else {})
@@ -86,7 +89,7 @@ class Claiming:
             lookout.after_look_past(monotonic())
         if self._full and self._contended:
             lookout.after_contention(monotonic())
-        if taken == free:
+        if taken == free or self._is_cut_short:
             lookout.found_as_many_as_fit(monotonic())
         elif is_for_places and self._full:
             lookout.found_as_many_as_have_places(monotonic())
@@ -124,6 +127,8 @@ class Claiming:
         self._spent.learn(monotonic(), room.ledger.waits)
         self._contended |= room.contended
         self._start(claimed, began_at)
+        if room.lacks_bytes and claimed.runs:
+            self._is_cut_short = self._held.payload_bytes() <= PAYLOAD_BYTES - CLAIM_BYTES
         return claimed.taken
 
     def _claim_all(self, calls: int) -> int:
@@ -170,7 +175,7 @@ class Claiming:
             calls=calls,
             per_destination=self._limits.per_destination,
             in_flight=self._held.calls.copy(),
-            payload_bytes=PAYLOAD_BYTES - self._held.payload_bytes,
+            payload_bytes=min(CLAIM_BYTES, PAYLOAD_BYTES - self._held.payload_bytes()),
             max_timeout_seconds=int(self._ends_at - monotonic() - SPARE_SECONDS),
             has_last_chance=not any(run.is_last_chance for run in unsettled),
             held=[run.id for run in unsettled],

@@ -286,9 +286,11 @@ class Deliveries:
         self._overdue_at = min((one.deadline for one in self._transfers.values()), default=math.inf)
 
     def _finish(self, transfer: Transfer, code: int) -> None:
+        call = transfer.call
         self._finished.append(transfer.finish(code))
         self._multi.remove_handle(transfer.curl)
         del self._transfers[transfer.curl]
+        transfer.forget()
         self._spare.append(transfer)
-        if takes_turns(transfer.call):
-            self._end_turn(transfer.call, is_kept=code == 0)
+        if takes_turns(call):
+            self._end_turn(call, is_kept=code == 0)

@@ -13,8 +13,6 @@ class HeldRuns:
         self.in_flight: dict[str, ClaimedRun] = {}
         self.calls: Counter[str] = Counter()
         """In flight, to each destination."""
-        self.payload_bytes = 0
-        """Of the calls in flight."""
         self.decisions: list[Decision] = []
         self.unsent: list[ClaimedRun] = []
         self.unanswered: list[ClaimedRun] = []
@@ -23,12 +21,10 @@ class HeldRuns:
         """A call of this run is in flight."""
         self.in_flight[run.id] = run
         self.calls[run.destination] += 1
-        self.payload_bytes += len(run.payload)
 
     def end(self, run_id: str) -> ClaimedRun:
         """Its call is no longer in flight."""
         run = self.in_flight.pop(run_id)
-        self.payload_bytes -= len(run.payload)
         self.calls[run.destination] -= 1
         if not self.calls[run.destination]:
             del self.calls[run.destination]
@@ -52,6 +48,9 @@ class HeldRuns:
     def unrecorded(self) -> int:
         """How many results and returns the database does not know of."""
         return len(self.decisions) + len(self.unsent) + len(self.unanswered)
+
+    def payload_bytes(self) -> int:
+        return sum(len(run.payload) for run in self.unsettled())
 
     def unsettled(self) -> list[ClaimedRun]:
         return [*self.in_flight.values(), *(decision.run for decision in self.decisions), *self.unsent]

@@ -14,6 +14,9 @@ STOP_SECONDS = 7
 """For answers, once a process is told to stop: what is left of Cloud Run's 10 s is for noticing it, the settle and
 the end of the server, which took 1.2 s on a quiet machine."""
 PAYLOAD_BYTES = 32 * 1024 * 1024
+"""In memory at once; a tick with as large calls in flight claims no more until some are recorded."""
+CLAIM_BYTES = 4 * 1024 * 1024
+"""Of payloads in one claim: its answer is in memory several times until it is taken apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

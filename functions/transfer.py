@@ -99,6 +99,7 @@ class Transfer:
         self._shared: pycurl.CurlShare | None = None
         self._known_hosts: Sequence[str] = ()
         self._kind: tuple[Method, bool, float] | None = None
+        self._body = io.BytesIO()
         self.curl = new_handle()
         self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
         self.curl.setopt(pycurl.PREREQFUNCTION, self._may_be_sent)
@@ -149,7 +150,8 @@ class Transfer:
             # Up to 1 MiB libcurl sends it without asking for a 100 Continue.
             # libcurl may repeat a request by itself on a fresh connection, unless it cannot rewind the body:
             # a read function without a seek function makes that an error, and so an attempt of ours.
-            set_option(pycurl.READFUNCTION, io.BytesIO(call.body).read)
+            self._body = io.BytesIO(call.body)
+            set_option(pycurl.READFUNCTION, self._body.read)
             set_option(pycurl.POSTFIELDSIZE_LARGE, len(call.body))
 
     def finish(self, code: int) -> FinishedCall:
@@ -171,6 +173,11 @@ class Transfer:
             return self.failed(AttemptError.TLS, f"the TLS connection failed: {self.curl.errstr()}", status)
         error, message = FAILURES.get(code, (AttemptError.PROTOCOL, "the answer is not valid HTTP"))
         return self.failed(error, message, status)
+
+    def forget(self) -> None:
+        """Keep no body until the next call: a handle is kept for each call that there ever was at once."""
+        self._body.close()
+        del self.call
 
     def failed(self, error: AttemptError, message: str, http_status: int = 0) -> FinishedCall:
         attempt = Attempt(

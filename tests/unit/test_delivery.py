@@ -1,6 +1,7 @@
 """The calls in flight, against receivers that misbehave."""
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -230,6 +231,14 @@ def test_a_large_body_arrives_whole_and_unannounced() -> None:
         assert attempt(call(receiver.url, body=body, timeout=10)).succeeded
     assert receiver.requests[0].body == body
     assert "Expect" not in receiver.requests[0].headers
+
+
+def test_a_call_that_has_ended_leaves_no_body_in_memory() -> None:
+    body = b"x" * 200_000
+    with Receiver() as receiver, Deliveries(LOOPBACK) as deliveries:
+        references = sys.getrefcount(body)
+        finish_all(deliveries, [call(receiver.url, body=body)])
+        assert sys.getrefcount(body) == references
 
 
 @pytest.mark.parametrize("padding", [b"", b"X-Padding: " + b"x" * KEPT_HEADER_BYTES + b"\r\n"])
