@@ -52,10 +52,10 @@ BY_ERROR = {
         "See whether the service runs and listens on this port, and whether a firewall stands between.",
     ),
     AttemptError.TLS: Diagnosis(
-        "No secure connection came about: the certificate may have expired, or be for another name, "
-        "or the port speaks plain HTTP.",
-        "Renew the certificate with its whole chain, which Insignia always verifies; or, where there is none, "
-        "let the URL begin with http://.",
+        "No secure connection came about: the certificate may have expired, be for another name, or of an "
+        "authority that Insignia does not know, or the port speaks plain HTTP.",
+        "Renew the certificate with its whole chain, which Insignia always verifies; name an authority of your own "
+        "in SSL_CERT_FILE; or, where there is no certificate, let the URL begin with http://.",
     ),
     AttemptError.TIMEOUT: Diagnosis(
         "The webhook did not answer completely within the time-out.",

@@ -104,7 +104,7 @@ def egress() -> Egress:
         host = urlsplit(f"//{flask.request.host}").hostname
         if host and not is_address(host):  # an address is no name that the cloud gives to a function
             own_hosts.add(host)
-    return Egress(allow=settings().egress_allow, own_hosts=own_hosts)
+    return Egress(allow=settings().egress_allow, own_hosts=own_hosts, authorities=settings().ssl_cert_file)
 
 
 @cache

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
 
 import pycurl
 
@@ -38,10 +39,14 @@ GLOBAL_UNICAST = IPv6Network("2000::/3")  # all that has been given out of IPv6
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """What may be called: `allow` wins over the refusal of an address, never over that of a name."""
+    """What may be called: `allow` wins over the refusal of an address, never over that of a name.
+
+    `authorities` is a file of the certificates that are trusted; None for those that Mozilla trusts.
+    """
 
     allow: Sequence[IPv4Network | IPv6Network] = ()
     own_hosts: Collection[str] = ()
+    authorities: Path | None = None
 
     def refusal(self, address: str) -> str | None:
         """Why an IP address must not be called, as a clause such as "10.0.0.7 is a private address"."""

@@ -53,6 +53,7 @@ class Settings:
     data_dir: Path
     local_tick: bool
     egress_allow: tuple[IPv4Network | IPv6Network, ...]
+    ssl_cert_file: Path | None
     tick_budget_seconds: float
     delivery_concurrency: int
     destination_concurrency: int
@@ -115,6 +116,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         data_dir=data_dir,
         local_tick=one_of(values, "LOCAL_TICK", "on", ("on", "off")) == "on",
         egress_allow=egress_allow(values, "" if in_cloud else LOCAL_EGRESS_ALLOW),
+        ssl_cert_file=certificates(values, "SSL_CERT_FILE"),
         tick_budget_seconds=whole_number(values, "TICK_BUDGET_SECONDS", 50, 15, 110),
         delivery_concurrency=whole_number(values, "DELIVERY_CONCURRENCY", 500, 1, 10_000),
         destination_concurrency=whole_number(values, "DESTINATION_CONCURRENCY", 64, 1, 10_000),
@@ -259,6 +261,18 @@ def egress_allow(values: Mapping[str, str], default: str) -> tuple[IPv4Network |
                 "separated by commas, such as 10.0.0.0/8,fd12::/64,127.0.0.1."
             ) from None
     return tuple(networks)
+
+
+def certificates(values: Mapping[str, str], name: str) -> Path | None:
+    if (text := values.get(name)) is None:
+        return None
+    try:
+        if b"-----BEGIN CERTIFICATE-----" in Path(text).read_bytes():
+            return Path(text)
+        reason = "it has none"
+    except OSError as error:
+        reason = str(error.strerror)
+    raise SettingsError(f"{name} is {text!r} ({reason}); expected a file of certificates in PEM.")
 
 
 def destination_rates(values: Mapping[str, str]) -> tuple[Rate, ...]:

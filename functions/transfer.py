@@ -100,7 +100,7 @@ class Transfer:
         self._known_hosts: Sequence[str] = ()
         self._kind: tuple[Method, bool, float] | None = None
         self._body = io.BytesIO()
-        self.curl = new_handle()
+        self.curl = new_handle(str(egress.authorities or certifi.where()))
         self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
         self.curl.setopt(pycurl.PREREQFUNCTION, self._may_be_sent)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._read_body)
@@ -267,7 +267,7 @@ def blocked(refusal: str) -> str:
     return f"the call was not made: {refusal}, which webhooks may not reach (EGRESS_ALLOW)"
 
 
-def new_handle() -> pycurl.Curl:
+def new_handle(authorities: str) -> pycurl.Curl:
     """A handle with all that is the same for every call (SECURITY.md)."""
     curl = pycurl.Curl()
     for option, value in (
@@ -279,7 +279,7 @@ def new_handle() -> pycurl.Curl:
         (pycurl.PROXY, ""),
         (pycurl.NETRC, 0),
         (pycurl.HTTP_CONTENT_DECODING, 0),
-        (pycurl.CAINFO, certifi.where()),
+        (pycurl.CAINFO, authorities),
         (pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS),
         (pycurl.DNS_CACHE_TIMEOUT, -1),  # else the addresses of all hosts are gone through after each call
         (

@@ -39,6 +39,7 @@ SHOWN = {
     "data_dir",
     "local_tick",
     "egress_allow",
+    "ssl_cert_file",
     "tick_budget_seconds",
     "delivery_concurrency",
     "destination_concurrency",

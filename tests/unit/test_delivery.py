@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import ip_network
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,11 +17,15 @@ import pytest
 from domain.attempt import Attempt, AttemptError
 from domain.task import Method
 from domain.webhook_url import WebhookUrl, parse_webhook_url
+from functions import bootstrap
 from functions.delivery import Deliveries
 from functions.egress import Egress
 from functions.lookups import Lookups
 from functions.manual_runs import headers_of
+from functions.settings import load
 from functions.transfer import KEPT_HEADER_BYTES, Call, FinishedCall
+from tests.bench.certificates import make_certificates
+from tests.keepalive_receiver import KeepaliveReceiver
 from tests.receiver import Answer, Received, Receiver
 
 TIMEOUT = 1.0
@@ -223,6 +229,18 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("http_proxy", proxy.url)
         assert attempt(call(receiver.url)).succeeded
     assert proxy.requests == []
+
+
+def test_an_authority_of_ones_own_is_trusted_if_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, certificate = make_certificates(tmp_path, hosts=0)
+    with KeepaliveReceiver(certificate=certificate) as receiver:
+        for environment, error in (({}, AttemptError.TLS), ({"SSL_CERT_FILE": str(authority)}, None)):
+            monkeypatch.setattr(bootstrap, "settings", partial(load, environment))
+            with Deliveries(bootstrap.egress()) as deliveries:
+                one = call(receiver.urls[0], body=b"", timeout=20)
+                assert finish_all(deliveries, [one])[one.id].error is error
 
 
 def test_a_large_body_arrives_whole_and_unannounced() -> None:

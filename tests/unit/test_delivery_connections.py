@@ -84,8 +84,8 @@ def test_a_call_gets_the_connection_of_a_call_that_was_answered_before_it_starte
 def test_a_handle_makes_one_call_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[pycurl.Curl] = []
 
-    def new_handle() -> pycurl.Curl:
-        made.append(original())
+    def new_handle(authorities: str) -> pycurl.Curl:
+        made.append(original(authorities))
         return made[-1]
 
     original = transfer.new_handle

@@ -3,6 +3,7 @@
 from ipaddress import ip_network
 from pathlib import Path
 
+import certifi
 import pytest
 
 from functions.settings import Settings, SettingsError, load
@@ -31,6 +32,22 @@ def test_a_laptop_may_call_its_own_networks_but_nothing_link_local() -> None:
 
 def test_the_cloud_may_call_public_addresses_only() -> None:
     assert load(CLOUD).egress_allow == ()
+
+
+def test_ssl_cert_file_is_a_file_of_certificates(tmp_path: Path) -> None:
+    assert load({}).ssl_cert_file is None
+    assert str(load({"SSL_CERT_FILE": certifi.where()}).ssl_cert_file) == certifi.where()
+    no_certificate = tmp_path / "key.pem"
+    no_certificate.write_text("-----BEGIN PRIVATE KEY-----\n")
+    for path, reason in (
+        (no_certificate, "it has none"),
+        (tmp_path / "none", "No such file"),
+        (tmp_path, "Is a dir"),
+    ):
+        with pytest.raises(
+            SettingsError, match=f"^SSL_CERT_FILE is '{path}' \\({reason}.*expected a file of cert"
+        ):
+            load({"SSL_CERT_FILE": str(path)})
 
 
 @pytest.mark.parametrize("place", [{}, CLOUD])

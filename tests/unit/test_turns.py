@@ -1,9 +1,9 @@
 """Calls to one host over HTTPS take turns on its connections, but wait for no slow host."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import certifi
 import pytest
 
 from domain.task import Method
@@ -22,14 +22,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return make_certificates(tmp_path_factory.mktemp("certificates"), hosts=0)
 
 
-@pytest.fixture(autouse=True)
-def trusted(certificates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certifi, "where", lambda: str(certificates[0]))
-
-
 @pytest.fixture
-def deliveries() -> Iterator[Deliveries]:
-    with Deliveries(LOOPBACK) as one:
+def deliveries(certificates: tuple[Path, Path]) -> Iterator[Deliveries]:
+    with Deliveries(replace(LOOPBACK, authorities=certificates[0])) as one:
         yield one
 
 

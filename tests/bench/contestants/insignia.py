@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from uuid import uuid4
 
-import certifi
 from sqlalchemy import text
 
 from db.engine import Engine, make_engine, transaction
@@ -15,9 +14,6 @@ from domain.task import TaskDefinition, TaskStatus
 from functions import bootstrap
 from functions.tick import tick
 from tests.bench.webhooks import Webhook
-
-# What a tick asks whom to trust; there is no setting for that.
-certifi.where = lambda: os.environ["SSL_CERT_FILE"]
 
 COPY_TASKS = """
 INSERT INTO tasks SELECT copy.* FROM tasks one, jsonb_array_elements(CAST(:tasks AS jsonb)) task,
