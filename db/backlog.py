@@ -1,18 +1,19 @@
 """Statements by which a tick sees what is to do, and ends what must not be attempted again."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from db.claiming import MAY_RUN
+from db.claiming import MAY_RUN, URL_HAS_RATE_LEFT
 from db.destination_limits import forget_idle_limits
 from db.driver import kept
 from db.engine import uuid_array
 from domain.notification import Change, ChangeKind, change_of_task
+from domain.rate import destinations_of
 from domain.run import MAX_LOST_LEASES
 
 END_RUNS = kept(f"""
@@ -88,11 +89,15 @@ FROM (
 
 UNTIL = "statement_timestamp() + make_interval(secs => :seconds_left)"
 
+HAS_RATE_LEFT = f"""(l.available_at > statement_timestamp()
+        OR destination NOT IN (SELECT unnest(CAST(:spent AS text[]))) AND {URL_HAS_RATE_LEFT})"""
+
 READ_NEXT = kept(f"""
 WITH unthrottled AS MATERIALIZED (
     SELECT l.available_at FROM task_logs l JOIN task_state s USING (task_id)
     WHERE l.status = 'retrying' AND {MAY_RUN} AND l.available_at <= {UNTIL}
         AND greatest(l.available_at, statement_timestamp()) + make_interval(secs => timeout_seconds) <= {UNTIL}
+        AND {HAS_RATE_LEFT}
         AND NOT EXISTS (
             SELECT FROM throttled_destinations t
             WHERE t.destination = s.destination AND t.available_at > l.available_at)
@@ -104,7 +109,7 @@ SELECT extract(epoch FROM (
     SELECT min(retry_at) FROM task_logs l JOIN task_state s USING (task_id)
         LEFT JOIN throttled_destinations t USING (destination),
         LATERAL (SELECT greatest(l.available_at, t.available_at) AS retry_at) retry
-    WHERE l.status = 'retrying' AND {MAY_RUN} AND EXISTS (SELECT FROM throttled_destinations)
+    WHERE l.status = 'retrying' AND {MAY_RUN} AND EXISTS (SELECT FROM throttled_destinations) AND {HAS_RATE_LEFT}
         AND l.available_at <= coalesce((SELECT available_at FROM unthrottled), {UNTIL})
         AND greatest(retry_at, statement_timestamp()) + make_interval(secs => timeout_seconds) <= {UNTIL}
 )) - clock_timestamp())::float8
@@ -168,12 +173,16 @@ def read_backlog(connection: Connection) -> Backlog:
     return Backlog(due=due, lag_seconds=lag_seconds, are_notifications_due=are_notifications_due)
 
 
-def seconds_until_next(connection: Connection, seconds_left: float) -> tuple[float, float]:
+def seconds_until_next(
+    connection: Connection, seconds_left: float, spent: Collection[str] = ()
+) -> tuple[float, float]:
     """Seconds until the next slot, and until the next retry whose call can end within `seconds_left`.
 
-    Negative when due, infinite when there is none.
+    Negative when due, infinite when there is none. What is due is left out where it is for `spent`, the targets of
+    rates that are used up.
     """
-    slot, retry = connection.execute(READ_NEXT, {"seconds_left": seconds_left}).one()
+    values = {"seconds_left": seconds_left, "spent": [*spent], "has_spent": [*destinations_of(spent)]}
+    slot, retry = connection.execute(READ_NEXT, values).one()
     return math.inf if slot is None else slot, math.inf if retry is None else retry
 
 

@@ -33,15 +33,17 @@ locked, and the server knows that it is little. Their values are in queries of t
 of a plan that is made for them than of the one it keeps, and make one each time.
 """
 
-MAY_BE_CALLED = """
+URL_HAS_RATE_LEFT = """(destination NOT IN (SELECT unnest(CAST(:has_spent AS text[]))) OR (
+            SELECT s.destination || coalesce(nullif(substring(webhook_url FROM '://[^/?#]*([^?#]*)'), ''), '/')
+            FROM tasks WHERE id = s.task_id) NOT IN (SELECT unnest(CAST(:spent AS text[]))))"""
+
+MAY_BE_CALLED = f"""
         timeout_seconds <= (SELECT CAST(:max_timeout_seconds AS int))
         AND destination NOT IN (SELECT unnest(CAST(:full AS text[])))
         AND NOT EXISTS (
             SELECT FROM throttled_destinations t
             WHERE t.destination = s.destination AND t.available_at > statement_timestamp())
-        AND (destination NOT IN (SELECT unnest(CAST(:has_spent AS text[]))) OR (
-            SELECT s.destination || coalesce(nullif(substring(webhook_url FROM '://[^/?#]*([^?#]*)'), ''), '/')
-            FROM tasks WHERE id = s.task_id) NOT IN (SELECT unnest(CAST(:spent AS text[]))))"""
+        AND {URL_HAS_RATE_LEFT}"""
 
 MAY_RUN = "(s.status = 'active' OR l.source = 'manual')"
 """A run `l` of a task `s`: only manual runs are made of tasks that are not active."""

@@ -184,11 +184,20 @@ class Claiming:
         )
 
     def _look_ahead(self, *, gets_anywhere: bool) -> None:
-        """Find out when the next slot or retry is due."""
+        """Find out when the next slot or retry is due.
+
+        What is due for a rate that is used up is no reason to look again before that opens; while looking gets
+        somewhere, it is looked again soon anyway.
+        """
         seconds_left = self._ends_at - monotonic() - SPARE_SECONDS
+        spent = () if gets_anywhere else self._spent.closed(monotonic())
         with transaction(self._engine) as connection:
-            slot_seconds, retry_seconds = seconds_until_next(connection, seconds_left)
-        opens_at = self._spent.opens_at()
+            slot_seconds, retry_seconds = seconds_until_next(connection, seconds_left, spent)
         self._lookout.found(
-            monotonic(), slot_seconds, retry_seconds, gets_anywhere=gets_anywhere, opens_at=opens_at
+            monotonic(),
+            slot_seconds,
+            retry_seconds,
+            gets_anywhere=gets_anywhere,
+            has_calls=bool(self._held.in_flight),
+            opens_at=self._spent.opens_at(),
         )

@@ -99,17 +99,19 @@ class Lookout:
         retry_seconds: float,
         *,
         gets_anywhere: bool = True,
+        has_calls: bool = False,
         opens_at: float = math.inf,
     ) -> None:
         """There is room for more than was taken, and the next slot and retry are due in so many seconds.
 
         What is due and was not taken waits for a place or for the end of a run: it is looked for every 50 ms
-        while calls are in flight, and after the last of them for as long as that gets anywhere. At `opens_at` the
+        while calls are in flight, and after the last of them for as long as that gets anywhere. Then a slot is left to
+        later ticks, and a retry, which somebody else may hold, is looked for every half second. At `opens_at` the
         first of the rates that are used up allows a call again: until then, what gets nowhere is looked for every
         half second.
         """
         soon = now + BATCH_SECONDS
-        is_asked_seldom = opens_at < math.inf and not gets_anywhere
+        is_asked_seldom = not gets_anywhere and (opens_at < math.inf or not has_calls)
         again_at = max(soon, min(opens_at, now + PAUSE_SECONDS)) if is_asked_seldom else soon
         self.is_more_due = False
         self.are_slots_waiting = slot_seconds <= 0

@@ -61,7 +61,7 @@ def test_retries_that_wait_for_full_destinations_are_looked_for_every_half_secon
     lookout = Lookout(NOW)
     lookout.after_runs(NOW, are_some=False)
     lookout.after_look_past(NOW)
-    lookout.found(NOW, math.inf, -1, gets_anywhere=False)
+    lookout.found(NOW, math.inf, -1, gets_anywhere=False, has_calls=True)
     assert lookout.claims_at == lookout.retries_at == NOW + PAUSE_SECONDS
     lookout.after_calls(NOW)
     assert lookout.claims_at == lookout.runs_at == NOW + BATCH_SECONDS
@@ -74,6 +74,16 @@ def test_a_tick_goes_on_until_it_has_looked_past_the_rows_of_full_destinations()
     lookout.found(NOW, -1, math.inf)
     lookout.found_as_many_as_have_places(NOW + 0.3)
     assert lookout.claims_at == lookout.retries_at == NOW + PAUSE_SECONDS
+
+
+def test_a_retry_that_cannot_be_taken_is_looked_for_soon_only_while_calls_are_in_flight() -> None:
+    lookout = Lookout(NOW)
+    lookout.after_runs(NOW, are_some=False)
+    lookout.found(NOW, math.inf, -1, gets_anywhere=False, has_calls=True)
+    assert lookout.claims_at == lookout.retries_at == lookout.runs_at == NOW + BATCH_SECONDS
+    lookout.after_runs(NOW, are_some=False)
+    lookout.found(NOW, math.inf, -1, gets_anywhere=False)
+    assert lookout.claims_at == lookout.retries_at == lookout.runs_at == NOW + PAUSE_SECONDS
 
 
 def test_what_somebody_else_was_claiming_for_is_looked_for_soon() -> None:
@@ -95,7 +105,7 @@ def test_contention_at_each_claim_does_not_put_off_what_is_due_for_full_destinat
 def test_a_claim_between_two_looks_past_full_destinations_is_not_the_last() -> None:
     lookout = Lookout(NOW)
     lookout.after_look_past(NOW)
-    lookout.found(NOW + 0.1, -1, math.inf, gets_anywhere=False)
+    lookout.found(NOW + 0.1, -1, math.inf, gets_anywhere=False, has_calls=True)
     assert lookout.retries_at == math.inf
     lookout.go_on_past_crowds()
     assert lookout.claims_at == lookout.retries_at == NOW + PAUSE_SECONDS
