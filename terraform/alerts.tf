@@ -44,6 +44,18 @@ locals {
       reducer   = "REDUCE_SUM"
       help      = "Their webhooks were not called for these slots: mostly no tick ran for more than 2 minutes. The log event `tick.summary` says how many, in `missed`; the task logs with the status `missed` say which. See docs/operations.md, alert \"Slots were missed\"."
     }
+    notification_dropped = {
+      title     = "A notification was dropped"
+      severity  = "ERROR"
+      condition = "A notification was not taken by its receiver, and will not be sent again"
+      filter    = local.metric_filters["notification_dropped"]
+      above     = 0
+      period    = "300s"
+      duration  = "0s"
+      aligner   = "ALIGN_SUM"
+      reducer   = "REDUCE_SUM"
+      help      = "Somebody who relies on notifications was not told of a failure, or the like. The log event `notification.dropped` names what it would have told and, in `error`, why it was not taken. See docs/operations.md, alert \"A notification was dropped\"."
+    }
     tick_failed = {
       title     = "Ticks fail"
       severity  = "CRITICAL"

@@ -5,10 +5,11 @@ locals {
   log_of_calls = !local.has_workers ? local.log_of_tick : "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(\"${local.names["tick"]}\" OR \"${local.names["deliver"]}\")"
 
   counters = {
-    tick_summary     = { title = "Ticks", filter = "${local.log_of_tick} AND jsonPayload.event=\"tick.summary\"" }
-    tick_failed      = { title = "Failed ticks", filter = "${local.log_of_tick} AND jsonPayload.event=\"tick.failed\"" }
-    task_deactivated = { title = "Deactivated tasks", filter = "${local.log_of_calls} AND jsonPayload.event=\"task.deactivated\"" }
-    slots_missed     = { title = "Ticks that found slots too late to run", filter = "${local.log_of_calls} AND jsonPayload.event=(\"tick.summary\" OR \"worker.summary\") AND jsonPayload.missed>0" }
+    tick_summary         = { title = "Ticks", filter = "${local.log_of_tick} AND jsonPayload.event=\"tick.summary\"" }
+    tick_failed          = { title = "Failed ticks", filter = "${local.log_of_tick} AND jsonPayload.event=\"tick.failed\"" }
+    task_deactivated     = { title = "Deactivated tasks", filter = "${local.log_of_calls} AND jsonPayload.event=\"task.deactivated\"" }
+    slots_missed         = { title = "Ticks that found slots too late to run", filter = "${local.log_of_calls} AND jsonPayload.event=(\"tick.summary\" OR \"worker.summary\") AND jsonPayload.missed>0" }
+    notification_dropped = { title = "Dropped notifications", filter = "${local.log_of_calls} AND jsonPayload.event=\"notification.dropped\"" }
   }
   durations = {
     tick_lag      = { field = "lag_seconds", title = "Lag of the oldest due task at the start of a tick" }

@@ -19,10 +19,11 @@ run "alerts" {
       for key, metric in google_logging_metric.counter : key => metric.filter
       } == {
       for key, event in {
-        tick_summary     = "\"tick.summary\""
-        tick_failed      = "\"tick.failed\""
-        task_deactivated = "\"task.deactivated\""
-        slots_missed     = "(\"tick.summary\" OR \"worker.summary\") AND jsonPayload.missed>0"
+        tick_summary         = "\"tick.summary\""
+        tick_failed          = "\"tick.failed\""
+        task_deactivated     = "\"task.deactivated\""
+        slots_missed         = "(\"tick.summary\" OR \"worker.summary\") AND jsonPayload.missed>0"
+        notification_dropped = "\"notification.dropped\""
       } :
       key => "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"insignia-tick\" AND jsonPayload.event=${event}"
     }
@@ -62,14 +63,15 @@ run "alerts" {
         policy.conditions[0].condition_threshold[0].duration,
       ])
       } == {
-      tick_lag         = "COMPARISON_GT 180 60s 300s"
-      task_deactivated = "COMPARISON_GT 0 300s 0s"
-      slots_missed     = "COMPARISON_GT 0 300s 0s"
-      tick_failed      = "COMPARISON_GT 2 600s 0s"
-      database_disk    = "COMPARISON_GT 0.9 300s 0s"
-      api_errors       = "COMPARISON_GT 5 300s 0s"
+      tick_lag             = "COMPARISON_GT 180 60s 300s"
+      task_deactivated     = "COMPARISON_GT 0 300s 0s"
+      slots_missed         = "COMPARISON_GT 0 300s 0s"
+      notification_dropped = "COMPARISON_GT 0 300s 0s"
+      tick_failed          = "COMPARISON_GT 2 600s 0s"
+      database_disk        = "COMPARISON_GT 0.9 300s 0s"
+      api_errors           = "COMPARISON_GT 5 300s 0s"
     }
-    error_message = "Late tasks, deactivations, missed slots, failing ticks, a full disk and 5xx are alerts."
+    error_message = "Late tasks, deactivations, missed slots, dropped notifications, failing ticks, a full disk and 5xx are alerts."
   }
 
   assert {

@@ -139,7 +139,7 @@ run "four_workers" {
 
   assert {
     condition = alltrue([
-      for filter in [google_logging_metric.delivery.filter, google_logging_metric.counter["task_deactivated"].filter] :
+      for filter in [google_logging_metric.delivery.filter, google_logging_metric.counter["task_deactivated"].filter, google_logging_metric.counter["notification_dropped"].filter] :
       startswith(filter, "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(\"insignia-tick\" OR \"insignia-deliver\") AND jsonPayload.event=")
     ]) && strcontains(google_logging_metric.counter["tick_summary"].filter, "service_name=\"insignia-tick\"")
     error_message = "Deliveries of workers are counted, and workers are not counted as ticks."

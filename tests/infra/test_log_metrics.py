@@ -13,7 +13,7 @@ import pytest
 from db.settle import Disposal
 from domain.attempt import Attempt
 from domain.errors import Unavailable
-from domain.notification import ChangeKind, change_of_run
+from domain.notification import EVERYBODY, ChangeKind, Notification, Outcome, Told, change_of_run
 from domain.retry import RetryOn
 from domain.run import ClaimedRun, Decision, decide
 from domain.summary import TickKind, TickSummary
@@ -92,6 +92,20 @@ def entries() -> list[dict[str, Any]]:
         events.log_summary(TickSummary(due=1), kind)
         events.log_summary(TickSummary(due=5, missed=4, lag_seconds=7.5), kind)
         events.log_failed_tick(Unavailable("The database is away."), kind)
+    notification = Notification(
+        id=uuid4(),
+        lease_id=uuid4(),
+        url=EVERYBODY,
+        kind=ChangeKind.FAILED,
+        happened_at=now,
+        claimed_at=now,
+        data={},
+        number=1,
+    )
+    for outcome in (*Outcome, None):
+        events.log_notification(
+            Told(notification=notification, outcome=outcome), "https://example.com/notified"
+        )
     events.log.removeHandler(handler)
     events.log.setLevel(level)
     return handler.entries
@@ -145,9 +159,7 @@ def matched_by(text: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]
 def test_the_lines_are_those_of_every_event_that_a_metric_may_count(entries: list[dict[str, Any]]) -> None:
     written = {entry["jsonPayload"]["event"] for entry in entries}
     assert written == {
-        name
-        for name in documented_events()
-        if not name.startswith(("heartbeat.", "notification.", "workers."))
+        name for name in documented_events() if not name.startswith(("heartbeat.", "workers."))
     }
 
 
