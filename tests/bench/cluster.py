@@ -2,8 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -15,6 +16,24 @@ from db.embedded import EmbeddedPostgres
 
 NANOSECONDS = 1e-9
 TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cpu:
+    """Seconds of CPU: of the processes that run, by their ids, and of all together that have ended.
+
+    The system knows the latter in hundredths only: of a process that ends, it may be less than what it had as long as
+    it ran. So a session that is about to end when a measurement begins must be taken out of it as a whole.
+    """
+
+    running: Mapping[int, float]
+    of_ended: float
+
+    def since(self, before: "Cpu") -> float:
+        """Never negative."""
+        in_running = sum(cpu - before.running.get(pid, 0) for pid, cpu in self.running.items())
+        had_been = sum(cpu for pid, cpu in before.running.items() if pid not in self.running)
+        return in_running + max(self.of_ended - before.of_ended - had_been, 0)
 
 
 class Cluster:
@@ -59,11 +78,11 @@ class Cluster:
         self._execute("VACUUM ANALYZE", url)
         self._execute("CHECKPOINT", url)
 
-    def cpu_seconds(self) -> float:
-        """CPU of the whole cluster since its start: backends (the ended ones too), WAL writer, checkpointer,
-        I/O workers, autovacuum and the postmaster; time that the kernel spends in interrupts is not in it.
+    def cpu(self) -> "Cpu":
+        """Of the whole cluster since its start: backends, WAL writer, checkpointer, I/O workers, autovacuum and the
+        postmaster; time that the kernel spends in interrupts is not in it.
         """
-        cpu = 0.0
+        running, of_ended = {}, 0.0
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 # The name, in brackets, may have blanks; the fields after it begin with the third one.
@@ -71,12 +90,12 @@ class Cluster:
                 on_cpu = int((process / "schedstat").read_text().split()[0]) * NANOSECONDS
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            parent, cpu_of_ended_children = int(fields[1]), int(fields[13]) + int(fields[14])
-            if int(process.name) == self._postmaster:
-                cpu += on_cpu + cpu_of_ended_children * TICK_SECONDS
-            elif parent == self._postmaster:
-                cpu += on_cpu
-        return cpu
+            pid, parent = int(process.name), int(fields[1])
+            if self._postmaster in (pid, parent):
+                running[pid] = on_cpu
+            if pid == self._postmaster:
+                of_ended = (int(fields[13]) + int(fields[14])) * TICK_SECONDS
+        return Cpu(running=running, of_ended=of_ended)
 
     def _execute(self, statement: str, url: str | None = None) -> str:
         engine = create_engine(url or self._url, isolation_level="AUTOCOMMIT", poolclass=NullPool)

@@ -57,9 +57,9 @@ class Course:
             contestant.ask("make_due")
             self.cluster.come_to_rest(url)
             self.receiver.ask()
-            before = self.cluster.cpu_seconds()
+            before = self.cluster.cpu()
             cost = contestant.ask("run")
-            postgresql_seconds = self.cluster.cpu_seconds() - before
+            postgresql_seconds = self.cluster.cpu().since(before)
             arrivals: list[tuple[int, float]] = self.receiver.ask()
             check(name, number, [webhook for webhook, _ in arrivals], contestant.ask("outcomes"))
         lateness = sorted(arrived_at - cost["began_at"] for _, arrived_at in arrivals)

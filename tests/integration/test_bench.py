@@ -11,7 +11,7 @@ import pytest
 from tests.bench import documents, due_at_once, goals, growth, picture, report, servers
 from tests.bench.__main__ import with_who_is_here
 from tests.bench.child import BenchmarkFailed, Child
-from tests.bench.cluster import Cluster
+from tests.bench.cluster import Cluster, Cpu
 from tests.bench.goals import GOALS, Goal
 from tests.bench.measure import METRICS, PEERS_PYTHON, check
 from tests.bench.scenarios import FLOOR, OURS, SCENARIOS, WITH_WORKERS
@@ -180,6 +180,27 @@ def test_a_contestant_that_did_not_do_its_work_fails_the_benchmark(
 
 def test_each_webhook_once_with_one_success_is_right() -> None:
     check("somebody", 2, [1, 0], [(0, "success"), (1, "success")])
+
+
+@pytest.mark.parametrize(
+    ("of_ended", "cost"),
+    [pytest.param(0.02, 0.003, id="in whole hundredths, less"), pytest.param(0.03, 0.0055, id="more")],
+)
+def test_a_session_that_ends_as_a_measurement_begins_is_no_saving(of_ended: float, cost: float) -> None:
+    before = Cpu(running={1: 0.1, 2: 0.0075}, of_ended=0.02)
+    after = Cpu(running={1: 0.101, 3: 0.002}, of_ended=of_ended)
+    assert after.since(before) == pytest.approx(cost)
+
+
+def test_the_cpu_of_sessions_counts_while_they_last_and_afterwards() -> None:
+    if sys.platform != "linux":
+        pytest.skip("reads /proc")
+    with Cluster(fsync="off") as cluster:
+        before = cluster.cpu()
+        url = cluster.create_database("another")  # by a session that has ended
+        cluster.come_to_rest(url)
+        assert cluster.cpu().since(before) > 0
+        assert cluster.cpu().since(cluster.cpu()) >= 0
 
 
 def test_a_contestant_that_dies_fails_the_benchmark() -> None:
