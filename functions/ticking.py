@@ -199,8 +199,8 @@ class Tick:
         pause = min(max(until - monotonic(), 0), PAUSE_SECONDS)
         if not self._deliveries.in_flight:
             time.sleep(pause)
-        all_finished = self._deliveries.wait(pause)
-        while all_finished:
+        while all_finished := self._deliveries.wait(pause):
+            pause = 0
             for finished in all_finished:
                 run = self._held.end(finished.call.id)
                 if finished.attempt is None:
@@ -208,7 +208,6 @@ class Tick:
                     self._rest()
                 else:
                     self._decide(run, finished.attempt)
-            all_finished = self._deliveries.wait(0)
         if monotonic() >= self._stops_at:
             self._abandon()
 
