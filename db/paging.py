@@ -111,6 +111,8 @@ def read_page(
     number, after = None, page.after
     if not page.is_by_cursor:
         number = connection.execute(select(total)).scalar_one()
+        if number <= page.skip:
+            return Listing(items=[], total=number, next=None)
     if page.skip and not page.is_by_cursor:
         skipped = listed.narrowed(select(order, identity).where(*conditions)).order_by(*ordering)
         last = connection.execute(skipped.offset(page.skip - 1).limit(1)).one_or_none()

@@ -1,10 +1,13 @@
 """How many logs there are, hour by hour, without counting them: triggers write down what each statement changes."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Integer, column, func, literal, select, text
 
+from db.engine import uuid_array
 from db.tables import INSTANT, task_logs
 
 LOGS_BY_HOUR = """
@@ -30,10 +33,15 @@ ADVISORY_LOCK = 7_205_759_404
 """Any number but that of db/migrations.py: whoever holds it folds, and nobody waits for it."""
 
 
+HIDDEN_BY_HOUR = """
+SELECT date_bin('1 hour', created_at, '2000-01-01 00:00+00') AS hour, -count(*) AS logs
+FROM task_logs WHERE task_id = ANY (CAST(:hidden AS uuid[])) GROUP BY 1"""
+"""Of deleted tasks, in an index; without any it reads nothing."""
+
 FIND_HOUR = f"""
 SELECT {{edge}}, CAST(earlier AS int8) FROM (
     SELECT hour, sum(sum(logs)) OVER (ORDER BY hour {{direction}}) - sum(logs) AS earlier
-    FROM ({LOGS_BY_HOUR}) by_hour GROUP BY hour
+    FROM ({LOGS_BY_HOUR} UNION ALL {HIDDEN_BY_HOUR}) by_hour GROUP BY hour HAVING sum(logs) <> 0
 ) hours WHERE earlier <= :skip ORDER BY earlier DESC LIMIT 1
 """
 FIND_HOUR_FROM_NEWEST = text(FIND_HOUR.format(edge="hour + interval '1 hour'", direction="DESC"))
@@ -66,12 +74,14 @@ def number_of_logs(since: datetime | None, until: datetime | None) -> ColumnElem
     return number
 
 
-def find_hour(connection: Connection, skip: int, *, is_newest_first: bool) -> tuple[datetime, int] | None:
+def find_hour(
+    connection: Connection, skip: int, hidden: Sequence[UUID], *, is_newest_first: bool
+) -> tuple[datetime, int] | None:
     """Where whoever skips so many logs may come in, and how many come before it: at the end of the hour that holds the
-    next one, or at its beginning if the oldest come first. None without logs.
+    next one, or at its beginning if the oldest come first. None without logs; those of the tasks `hidden` are none.
     """
     statement = FIND_HOUR_FROM_NEWEST if is_newest_first else FIND_HOUR_FROM_OLDEST
-    row = connection.execute(statement, {"skip": skip}).one_or_none()
+    row = connection.execute(statement, {"skip": skip, "hidden": uuid_array(hidden)}).one_or_none()
     return None if row is None else (row[0], row[1])
 
 

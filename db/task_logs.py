@@ -206,8 +206,9 @@ def list_task_logs(
         total -= counted(LISTED, [*conditions, task_logs.c.task_id == any_(hidden)], common)
         listed.append(task_logs.c.task_id != all_(hidden))
     is_newest_first = order is TaskLogOrder.NEWEST
-    if not listed and page.skip >= FAR and not page.is_by_cursor:
-        place = find_hour(connection, page.skip, is_newest_first=is_newest_first)
+    is_far = page.skip >= FAR and not page.is_by_cursor
+    if is_far and wanted == TaskLogFilter():
+        place = find_hour(connection, page.skip, deleted, is_newest_first=is_newest_first)
         if place is not None:
             created_at, (edge, earlier) = task_logs.c.created_at, place
             listed.append(created_at < edge if is_newest_first else created_at >= edge)

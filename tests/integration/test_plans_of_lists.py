@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from db.deleted_tasks import delete_logs_of_deleted_tasks
 from db.engine import Connection
@@ -124,6 +125,16 @@ def test_what_a_total_counts_and_what_is_skipped_is_read_of_one_table_alone(
     assert many[-1].kind == "Index Only Scan" or wanted.since, "what is skipped is passed by in an index"
 
 
+@pytest.mark.parametrize("skip", [0, 100])
+def test_whoever_asks_for_what_is_not_there_has_the_table_read_once(filled: Filled, skip: int) -> None:
+    wanted = TaskFilter(search="zz")  # too short for the index of names
+    found = steps(
+        filled.engine,
+        lambda connection: list_tasks(connection, wanted, TaskOrder.CREATED_AT, Page(limit=100, skip=skip)),
+    )
+    assert len([step for step in found if step.table in BIG and step.rows > MOST_ROWS]) == 1
+
+
 @pytest.mark.parametrize("status", [TaskStatus.INACTIVE, TaskStatus.COMPLETED])
 def test_a_page_of_tasks_that_are_not_active_reads_little_for_its_total(
     filled: Filled, status: TaskStatus
@@ -149,6 +160,18 @@ def test_a_page_of_logs_that_is_far_away_is_found_by_its_hour(filled: Filled, or
     page = Page(limit=100, skip=LOGS // 2)
     found = steps(filled.engine, lambda connection: list_task_logs(connection, TaskLogFilter(), order, page))
     assert wasteful(found) == []
+
+
+@pytest.mark.parametrize("order", TaskLogOrder)
+def test_a_page_far_away_reads_no_hours_before_it_while_logs_of_a_deleted_task_are_left(
+    filled: Filled, order: TaskLogOrder
+) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO deleted_tasks VALUES (:id)"), {"id": filled.talkative})
+        list_task_logs(connection, TaskLogFilter(), order, Page(limit=100, skip=LOGS // 2))
+
+    found = steps(filled.engine, work)
+    assert [step for step in found if step.table in BIG and step.rows > LOGS / 10 + 1] == []
 
 
 def test_failures_of_a_task_are_counted_in_their_own_index(filled: Filled) -> None:

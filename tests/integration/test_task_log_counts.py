@@ -211,6 +211,27 @@ def test_a_page_far_away_begins_with_the_right_log(
             assert page(connection, limit=3, skip=skip) == everything[skip : skip + 3], skip
 
 
+@pytest.mark.parametrize("order", TaskLogOrder)
+def test_a_page_far_away_is_right_also_while_logs_of_a_deleted_task_are_left(
+    insignia: Insignia, order: TaskLogOrder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def page(connection: Connection, *, limit: int, skip: int = 0) -> list[UUID]:
+        listing = list_task_logs(connection, TaskLogFilter(), order, Page(limit=limit, skip=skip))
+        assert listing.total == 20
+        return [log.id for log in listing.items]
+
+    monkeypatch.setattr(db.task_logs, "FAR", 1)
+    with transaction(insignia.engine) as connection:
+        add(connection, 60)
+        connection.execute(text("UPDATE task_logs SET task_id = gen_random_uuid()"))
+        connection.execute(text("INSERT INTO deleted_tasks SELECT task_id FROM task_logs"))
+        for newest in (NOON, NOON - timedelta(hours=6)):
+            add(connection, 10, newest=newest)
+        everything = page(connection, limit=100)
+        for skip in range(1, 25):
+            assert page(connection, limit=3, skip=skip) == everything[skip : skip + 3], skip
+
+
 def test_totals_of_successes_and_of_slots_are_what_the_others_leave(insignia: Insignia) -> None:
     with Receiver(lambda request: (500 if "fails" in request.path else 200, b"")) as receiver:
         task = insignia.create_due(receiver.url)
