@@ -12,8 +12,10 @@ from domain.declaration import Action, Change, Declaration, check_is_unambiguous
 from domain.errors import InvalidInput
 from domain.task import Task, TaskStatus
 
-ADVISORY_LOCK = 7_205_759_404
-"""Any number of its own: two files at once would both create the task that neither found."""
+ADVISORY_LOCK = 7_205_759_405
+"""Any number but those of db/migrations.py and db/task_log_counts.py: two files at once would both create the task
+that neither found.
+"""
 
 
 def apply_declarations(

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 import db.task_logs
+from db.declarations import apply_declarations
 from db.deleted_tasks import delete_logs_of_deleted_tasks
 from db.engine import make_engine, transaction
 from db.paging import Page
@@ -295,6 +296,15 @@ def test_two_fold_without_waiting_for_each_other(insignia: Insignia) -> None:
             add(other, 10)
         one.rollback()
     check(insignia, 20)
+
+
+def test_logs_are_folded_while_a_file_of_tasks_is_applied(insignia: Insignia) -> None:
+    with transaction(insignia.engine) as connection:
+        add(connection, 10)
+    with insignia.engine.connect() as one:
+        apply_declarations(one, [], prune=False, dry_run=False)
+        with transaction(insignia.engine) as other:
+            assert fold_changes(other, 1)
 
 
 def test_hours_without_logs_are_forgotten(insignia: Insignia) -> None:
