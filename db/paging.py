@@ -1,6 +1,6 @@
 """One page of a long list: by position or by cursor, and never more than 16 MiB of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -164,13 +164,21 @@ def counted(
     `number` is how many meet `conditions`, where that is known without counting them.
     """
 
-    def counting(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
+    def counting(conditions: Sequence[ColumnElement[bool]]) -> ColumnElement[int]:
         return listed.narrowed(select(func.count()).where(*conditions)).scalar_subquery()
 
-    total = counting(*conditions) if number is None else number
+    total = counting(conditions) if number is None else number
+    for some in left_out(conditions, common):
+        total -= counting(some)
+    return total
+
+
+def left_out(
+    conditions: Sequence[ColumnElement[bool]], common: Sequence[Common]
+) -> Iterator[list[ColumnElement[bool]]]:
+    """Of the rows that meet `conditions` those that do not meet what is `common`: each of them meets one of these."""
     met = list(conditions)
     for one in common:
         for other in one.others:
-            total -= counting(*met, other)
+            yield [*met, other]
         met.append(one.condition)
-    return total

@@ -2,12 +2,24 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import UUID
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Integer, column, func, literal, select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    cast,
+    column,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    union_all,
+)
 
-from db.engine import uuid_array
 from db.tables import INSTANT, task_logs
 
 LOGS_BY_HOUR = """
@@ -32,20 +44,6 @@ FORGET_EMPTY_HOURS = text("DELETE FROM task_log_counts WHERE logs = 0")
 ADVISORY_LOCK = 7_205_759_404
 """Any number but that of db/migrations.py: whoever holds it folds, and nobody waits for it."""
 
-
-HIDDEN_BY_HOUR = """
-SELECT date_bin('1 hour', created_at, '2000-01-01 00:00+00') AS hour, -count(*) AS logs
-FROM task_logs WHERE task_id = ANY (CAST(:hidden AS uuid[])) GROUP BY 1"""
-"""Of deleted tasks, in an index; without any it reads nothing."""
-
-FIND_HOUR = f"""
-SELECT {{edge}}, CAST(earlier AS int8) FROM (
-    SELECT hour, sum(sum(logs)) OVER (ORDER BY hour {{direction}}) - sum(logs) AS earlier
-    FROM ({LOGS_BY_HOUR} UNION ALL {HIDDEN_BY_HOUR}) by_hour GROUP BY hour HAVING sum(logs) <> 0
-) hours WHERE earlier <= :skip ORDER BY earlier DESC LIMIT 1
-"""
-FIND_HOUR_FROM_NEWEST = text(FIND_HOUR.format(edge="hour + interval '1 hour'", direction="DESC"))
-FIND_HOUR_FROM_OLDEST = text(FIND_HOUR.format(edge="hour", direction=""))
 
 HOUR = timedelta(hours=1)
 AN_HOUR_BEGAN_AT = datetime(2000, 1, 1, tzinfo=UTC)
@@ -75,14 +73,28 @@ def number_of_logs(since: datetime | None, until: datetime | None) -> ColumnElem
 
 
 def find_hour(
-    connection: Connection, skip: int, hidden: Sequence[UUID], *, is_newest_first: bool
+    connection: Connection, skip: int, changes: Sequence[Select[datetime, int]], *, is_newest_first: bool
 ) -> tuple[datetime, int] | None:
     """Where whoever skips so many logs may come in, and how many come before it: at the end of the hour that holds the
-    next one, or at its beginning if the oldest come first. None without logs; those of the tasks `hidden` are none.
+    next one, or at its beginning if the oldest come first. None without logs.
+
+    Of all logs, but for `changes`: numbers for each `by_hour`.
     """
-    statement = FIND_HOUR_FROM_NEWEST if is_newest_first else FIND_HOUR_FROM_OLDEST
-    row = connection.execute(statement, {"skip": skip, "hidden": uuid_array(hidden)}).one_or_none()
+    made = union_all(select(BY_HOUR.c.hour, BY_HOUR.c.logs), *changes).subquery("made")
+    logs = func.sum(made.c.logs)
+    in_order = made.c.hour.desc() if is_newest_first else made.c.hour
+    earlier = cast(func.sum(logs).over(order_by=in_order) - logs, BigInteger).label("earlier")
+    hours = select(made.c.hour, earlier).group_by(made.c.hour).having(logs > 0).subquery("hours")
+    edge = hours.c.hour + HOUR if is_newest_first else hours.c.hour
+    found = select(edge, hours.c.earlier).where(hours.c.earlier <= skip).order_by(hours.c.earlier.desc())
+    row = connection.execute(found.limit(1)).one_or_none()
     return None if row is None else (row[0], row[1])
+
+
+def by_hour(sign: Literal[1, -1], conditions: Sequence[ColumnElement[bool]]) -> Select[datetime, int]:
+    """How many logs of each hour meet these conditions, below zero for the sign -1."""
+    number = cast(func.count() * sign, Integer)
+    return select(hour_of(task_logs.c.created_at), number).where(*conditions).group_by(literal_column("1"))
 
 
 def counted(start: Any, end: Any) -> ColumnElement[int]:

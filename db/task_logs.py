@@ -29,9 +29,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.deleted_tasks import read_deleted_tasks
 from db.engine import uuid_array
-from db.paging import Common, Listed, Listing, Page, counted, json_bytes, read_page
+from db.paging import Common, Listed, Listing, Page, counted, json_bytes, left_out, read_page
 from db.tables import deleted_tasks, task_logs, tasks
-from db.task_log_counts import find_hour, number_of_logs
+from db.task_log_counts import by_hour, find_hour, number_of_logs
 from db.tasks import no_such_task
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.run import RunSource, RunStatus, TaskLog, TaskLogOrder
@@ -201,14 +201,18 @@ def list_task_logs(
     number = number_of_logs(wanted.since, wanted.until) if is_of_all else None
     total = counted(LISTED, conditions, common, number=number)
     listed = [*conditions, *(one.condition for one in common)]
+    gone: list[ColumnElement[bool]] = []
     if deleted and wanted.task_id is None:
         hidden = cast(literal(uuid_array(deleted)), ARRAY(Uuid))
-        total -= counted(LISTED, [*conditions, task_logs.c.task_id == any_(hidden)], common)
+        gone = [*conditions, task_logs.c.task_id == any_(hidden)]
+        total -= counted(LISTED, gone, common)
         listed.append(task_logs.c.task_id != all_(hidden))
     is_newest_first = order is TaskLogOrder.NEWEST
-    is_far = page.skip >= FAR and not page.is_by_cursor
-    if is_far and wanted == TaskLogFilter():
-        place = find_hour(connection, page.skip, deleted, is_newest_first=is_newest_first)
+    if not conditions and page.skip >= FAR and not page.is_by_cursor:
+        changes = [by_hour(-1, some) for some in left_out([], common)]
+        if gone:
+            changes += [by_hour(-1, gone), *(by_hour(1, some) for some in left_out(gone, common))]
+        place = find_hour(connection, page.skip, changes, is_newest_first=is_newest_first)
         if place is not None:
             created_at, (edge, earlier) = task_logs.c.created_at, place
             listed.append(created_at < edge if is_newest_first else created_at >= edge)

@@ -174,6 +174,18 @@ def test_a_page_far_away_reads_no_hours_before_it_while_logs_of_a_deleted_task_a
     assert [step for step in found if step.table in BIG and step.rows > LOGS / 10 + 1] == []
 
 
+@pytest.mark.parametrize("order", TaskLogOrder)
+@pytest.mark.parametrize("wanted", [{"status": RunStatus.SUCCESS}, {"source": RunSource.SCHEDULE}], ids=str)
+def test_a_page_far_into_nearly_all_logs_passes_by_few_of_them(
+    filled: Filled, wanted: Json, order: TaskLogOrder
+) -> None:
+    page = Page(limit=100, skip=LOGS // 2)
+    found = steps(
+        filled.engine, lambda connection: list_task_logs(connection, TaskLogFilter(**wanted), order, page)
+    )
+    assert [step for step in found if step.rows > LOGS / 10] == [], "those that are no success are a fiftieth"
+
+
 def test_failures_of_a_task_are_counted_in_their_own_index(filled: Filled) -> None:
     wanted = TaskLogFilter(task_id=filled.talkative, status=RunStatus.SUCCESS)
     found = steps(

@@ -233,6 +233,30 @@ def test_a_page_far_away_is_right_also_while_logs_of_a_deleted_task_are_left(
             assert page(connection, limit=3, skip=skip) == everything[skip : skip + 3], skip
 
 
+@pytest.mark.parametrize("order", TaskLogOrder)
+def test_a_page_far_into_successes_leaves_out_what_is_none_and_what_is_of_a_deleted_task(
+    insignia: Insignia, order: TaskLogOrder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = insignia.create(HOOK, status=TaskStatus.INACTIVE)
+    successes = TaskLogFilter(status=RunStatus.SUCCESS)
+    monkeypatch.setattr(db.task_logs, "FAR", 1)
+    with transaction(insignia.engine) as connection:
+        add(connection, 20)
+        connection.execute(text("UPDATE task_logs SET task_id = :id"), {"id": task.id})
+        connection.execute(text("INSERT INTO deleted_tasks VALUES (:id)"), {"id": task.id})
+        add(connection, 20, newest=NOON - timedelta(minutes=7))
+        add(connection, 10, newest=NOON - timedelta(days=3))
+        connection.execute(
+            text("UPDATE task_logs SET status = 'failed' WHERE extract(minute FROM created_at)::int % 2 = 0")
+        )
+        everything = list_task_logs(connection, successes, order, Page(limit=100)).items
+        assert len(everything) == 16
+        for skip in range(1, 35):
+            page = Page(limit=3, skip=skip)
+            items = list_task_logs(connection, successes, order, page).items
+            assert items == everything[skip : skip + 3], skip
+
+
 def test_totals_of_successes_and_of_slots_are_what_the_others_leave(insignia: Insignia) -> None:
     with Receiver(lambda request: (500 if "fails" in request.path else 200, b"")) as receiver:
         task = insignia.create_due(receiver.url)
