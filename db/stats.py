@@ -19,8 +19,9 @@ VISIBLE = "task_id <> ALL (CAST(:hidden AS uuid[]))"
 """Without deleted tasks, as nearly always, it is left out: their ids are all that is not in the indexes."""
 
 MEASURED_RUNS = 20_000
-"""Percentiles are those of the newest runs, so many at most: each may be in a block of its own, and of 20,000 the p95 is
-right to a seventh of a per cent of the runs."""
+"""Percentiles are those of the newest runs, so many at most: each may be in a block of its own, and of 20,000 the
+p95 is right to a seventh of a per cent of the runs.
+"""
 
 TASK_LOGS = f"""
     FROM (

@@ -78,7 +78,7 @@ def find_hour(
     """Where whoever skips so many logs may come in, and how many come before it: at the end of the hour that holds the
     next one, or at its beginning if the oldest come first. None without logs.
 
-    Of all logs, but for `changes`: numbers for each `by_hour`.
+    `changes`, made by `by_hour`, are added to the numbers of all logs: what is left is what is skipped among.
     """
     made = union_all(select(BY_HOUR.c.hour, BY_HOUR.c.logs), *changes).subquery("made")
     logs = func.sum(made.c.logs)
