@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 OURS = "insignia"
 WITH_WORKERS = "insignia_workers"
+UNLIMITED = "insignia_unlimited"
 FLOOR = "floor"
 SLOW = ("peers.apscheduler", "peers.procrastinate", "naive", "seed")
 CONTESTANTS = (OURS, FLOOR, "peers.pgqueuer", *SLOW)
@@ -41,7 +42,7 @@ SCENARIOS = (
     Scenario(
         name="one_slow_host",
         words="one host that answers after 100 ms",
-        contestants=FAST,
+        contestants=FAST | {UNLIMITED: 1.0},
         hosts=1,
         delay_seconds=0.1,
     ),
@@ -59,6 +60,7 @@ def title(contestant: str) -> str:
     return {
         OURS: "Insignia",
         WITH_WORKERS: "with 4 workers",
+        UNLIMITED: "Insignia without a limit for a host",
         FLOOR: "the floor",
         "peers.pgqueuer": "PgQueuer",
         "peers.apscheduler": "APScheduler",
