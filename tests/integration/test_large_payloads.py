@@ -1,6 +1,7 @@
 """Payloads of hundreds of kilobytes: a tick has memory for some of them, and reads no more."""
 
 import tracemalloc
+from collections.abc import Collection
 from datetime import timedelta
 
 import pytest
@@ -55,10 +56,10 @@ def test_while_there_is_memory_the_next_claim_follows_at_once(
     monkeypatch.setattr("functions.claiming.CLAIM_BYTES", 1_500)
     looks = 0
 
-    def look_ahead(connection: Connection, seconds: float) -> tuple[float, float]:
+    def look_ahead(connection: Connection, seconds: float, spent: Collection[str]) -> tuple[float, float]:
         nonlocal looks
         looks += 1
-        return seconds_until_next(connection, seconds)
+        return seconds_until_next(connection, seconds, spent)
 
     monkeypatch.setattr("functions.claiming.seconds_until_next", look_ahead)
     with Receiver() as receiver:
