@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,27 @@ def test_a_line_that_others_follow_is_written_by_any_that_none_follows(
         both, third = pipe.read(logs.PIPE_BYTES), pipe.read(logs.PIPE_BYTES)
     assert [json.loads(line)["message"] for line in both.splitlines()] == ["first", "second"]
     assert json.loads(third)["message"] == "third"
+
+
+def test_lines_that_come_together_are_one_text_for_the_file_of_a_laptop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+    rollover = RotatingFileHandler.shouldRollover
+
+    def noted(self: RotatingFileHandler, record: logging.LogRecord) -> int:
+        texts.append(record.getMessage())
+        return rollover(self, record)
+
+    monkeypatch.setattr(RotatingFileHandler, "shouldRollover", noted)
+    logs.configure(load({"LOG_FILE": str(tmp_path / "app.log")}))
+    logger = logging.getLogger("insignia")
+    logs.log_together(logger, "%s", [(logging.WARNING, (f"100 % of {n}",), {}) for n in range(3)])
+    logger.info("The end.")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[9:] for line in lines] == [*(f"WARNING 100 % of {n}" for n in range(3)), "The end."]
+    assert (tmp_path / "app.log").read_text().splitlines() == lines
+    assert [len(text.splitlines()) for text in texts] == [3, 1]
 
 
 def test_log_level_applies_and_sqlalchemy_stays_quiet(capsys: pytest.CaptureFixture[str]) -> None:
