@@ -150,7 +150,7 @@ RECORD_UNSETTLED = text(
     SELECT result.*,
         s.task_id IS NOT NULL AND l.id IS NOT NULL AS exists,
         run.id IS NULL OR (run.status = 'running' AND run.lease_id = result.lease_id) AS is_held,
-        (SELECT attempt ->> 'outcome' FROM jsonb_array_elements(run.attempts) attempt
+        (SELECT attempt FROM jsonb_array_elements(run.attempts) attempt
          WHERE attempt ->> 'lease_id' = result.lease_id::text) AS recorded
     FROM result
     LEFT JOIN run ON run.id = result.run_id
@@ -160,7 +160,8 @@ RECORD_UNSETTLED = text(
     SELECT *, CASE
         WHEN NOT exists THEN 'gone'
         WHEN is_held THEN 'deferred'
-        WHEN recorded IN ('success', 'failed', 'throttled') THEN 'repeated'
+        WHEN recorded ->> 'outcome' = 'failed' AND recorded -> 'duration_ms' IS NULL THEN 'failed' -- as our error
+        WHEN recorded ->> 'outcome' IN ('success', 'failed', 'throttled') THEN 'repeated'
         ELSE 'late' END AS disposal
     FROM standing
 ), late AS (
@@ -175,7 +176,6 @@ RECORD_UNSETTLED = text(
 SELECT json_object_agg(run_id, disposal)::text FROM disposed WHERE (SELECT count(*) FROM late) >= 0
 """
 )
-
 
 END_UNRECORDABLE = text("""
 WITH ended AS (
@@ -293,11 +293,17 @@ def settle_batch(connection: Connection, decisions: Sequence[Decision]) -> Settl
         complete_tasks(connection, ending)
     if len(settlement.disposals) < len(rows):
         unsettled = [row for row in rows if row["run_id"] not in settled]
-        planned = {decision.run.id: decision.status for decision in decisions}
-        others = read_json(connection, RECORD_UNSETTLED, {"results": json_rows(unsettled)})
-        for run_id, disposal in others.items():
-            settlement.disposals[run_id] = Disposal(planned[run_id] if disposal == "repeated" else disposal)
+        planned = {one.run.id: one.status for one in decisions}
+        settlement.disposals |= record_unsettled(connection, unsettled, planned)
     return settlement
+
+
+def record_unsettled(
+    connection: Connection, rows: Sequence[Mapping[str, object]], planned: Mapping[str, RunStatus]
+) -> dict[str, Disposal]:
+    """What becomes of results that nothing was there to settle for; those that stand already are as `planned`."""
+    found = read_json(connection, RECORD_UNSETTLED, {"results": json_rows(rows)}).items()
+    return {run_id: Disposal(planned[run_id] if one == "repeated" else one) for run_id, one in found}
 
 
 def changes_of(
@@ -344,10 +350,10 @@ def end_unrecordable(connection: Connection, decision: Decision, refused: Refuse
     """End a run whose result the database refuses even alone, as our error."""
     run = decision.run
     log.error("The result of run %s cannot be recorded: %s", run.id, refused)
-    values = {"run_id": run.id, "lease_id": run.lease_id}
-    ended = connection.execute(END_UNRECORDABLE, values).one_or_none()
+    row = {"run_id": run.id, "lease_id": run.lease_id, "task_id": run.task_id, "facts": {}}
+    ended = connection.execute(END_UNRECORDABLE, row).one_or_none()
     if ended is None:
-        return Settlement(disposals={run.id: Disposal.LATE})
+        return Settlement(disposals=record_unsettled(connection, [row], {run.id: RunStatus.FAILED}))
     failed = decision._replace(status=RunStatus.FAILED, message=ended.message)
     changes = [change_of_run(failed, ChangeKind.FAILED, ended.finished_at)] if ended.begins_a_streak else []
     return Settlement(disposals={run.id: Disposal.FAILED}, changes=changes)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from db.settle import Settlement, settle
+from db.engine import transaction
+from db.settle import Refused, Settlement, end_unrecordable, settle
 from db.slot_claims import claim_slots
 from domain.attempt import Attempt
 from domain.errors import Unavailable
@@ -209,6 +210,35 @@ def test_a_result_that_cannot_be_written_ends_alone_as_our_error(
         assert_adds_up(summary)
         insignia.make_due()
         assert insignia.tick().due in {0, 3}  # the connection is as good as before
+
+
+@pytest.mark.parametrize("bad", BAD_RESULTS)
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_result_that_cannot_be_written_has_failed_also_when_it_is_told_twice(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch, bad: Mapping[str, Any], status: int
+) -> None:
+    """The answer to the first commit is lost."""
+    written: list[Settlement] = []
+
+    def write(connection: Connection, decision: Decision, refused: Refused) -> Settlement:
+        if written:
+            return end_unrecordable(connection, decision, refused)
+        with transaction(insignia.engine) as committed:
+            written.append(end_unrecordable(committed, decision, refused))
+        raise Unavailable("The database is away.")
+
+    def decide_badly(run: ClaimedRun, attempt: Attempt, jitter: float) -> Decision:
+        return decide(run, attempt._replace(**bad), jitter)
+
+    monkeypatch.setattr("functions.ticking.end_unrecordable", write)
+    monkeypatch.setattr("functions.ticking.decide", decide_badly)
+    with Receiver(lambda _: (status, b"")) as receiver:
+        insignia.create_due(receiver.url, max_retry=3)
+        with pytest.raises(Unavailable):
+            insignia.tick()
+    (log,) = insignia.logs()
+    assert (log.status, [attempt["outcome"] for attempt in log.attempts]) == ("failed", ["failed"])
+    assert insignia.execute("SELECT started, failed, late FROM ticks").one() == (1, 1, 0)
 
 
 def test_results_beside_a_bad_one_are_written_once_when_the_database_goes_away_between_them(
