@@ -15,6 +15,9 @@ from functions.transfer import MAX_IDLE_SECONDS, Call, monotonic
 MAX_WAIT_SECONDS = 0.1
 """Then the host is slow, and the call gets a connection of its own."""
 
+MAX_WAITING = 4
+"""For each call under way: a whole crowd on one connection would wait for its host's answers one after the other."""
+
 
 class Waiting(NamedTuple):
     call: Call
@@ -51,7 +54,7 @@ class Turns:
             host.free.popleft()
         if host.free:
             host.free.pop()
-        elif host.under_way:
+        elif host.under_way and len(host.waiting) < MAX_WAITING * host.under_way:
             waiting = Waiting(call, began_at, addresses, monotonic())
             host.waiting.append(waiting)
             self._queue.append(waiting)

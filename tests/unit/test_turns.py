@@ -37,10 +37,20 @@ def test_calls_to_one_host_use_one_connection_where_it_answers_soon(
 ) -> None:
     monkeypatch.setattr(turns, "MAX_WAIT_SECONDS", LONG)
     with KeepaliveReceiver(2, certificate=certificates[1]) as receiver:
-        calls = [one for url in receiver.urls for one in posts(url, 20)]
+        calls = [one for url in receiver.urls for one in posts(url, 1 + turns.MAX_WAITING)]
         results = finish_all(deliveries, calls)
         assert all(result.succeeded for result in results.values())
-    assert (len(results), receiver.requests, receiver.connections) == (40, 40, 2)
+    assert (len(results), receiver.requests, receiver.connections) == (10, 10, 2)
+
+
+def test_a_crowd_does_not_wait_for_one_connection(
+    deliveries: Deliveries, certificates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "MAX_WAIT_SECONDS", LONG)
+    with KeepaliveReceiver(certificate=certificates[1]) as receiver:
+        results = finish_all(deliveries, posts(receiver.urls[0], 4 * (1 + turns.MAX_WAITING)))
+        assert all(result.succeeded for result in results.values())
+    assert (len(results), receiver.requests, receiver.connections) == (20, 20, 4)
 
 
 def test_a_slow_host_is_not_waited_for(deliveries: Deliveries, certificates: tuple[Path, Path]) -> None:
