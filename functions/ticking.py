@@ -194,7 +194,7 @@ class Tick:
         self._chores.do_all()
         if not self.goes_on():
             return
-        claims_at = self._lookout.claims_at if self._free() and self._may_claim() else math.inf
+        claims_at = self._lookout.claims_at if self._may_claim() and self._free() else math.inf
         until = min(self._settles_at, self._stops_at, claims_at)
         pause = min(max(until - monotonic(), 0), PAUSE_SECONDS)
         if not self._deliveries.in_flight:

@@ -4,17 +4,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection
 
 from db.claiming import Claimed, Room
+from db.manual_runs import begin_run
 from db.slot_claims import claim_slots
 from domain.run import ClaimedRun, RunStatus
 from functions.delivery import PORTION
+from functions.manual_runs import attempt
 from functions.transfer import Call, monotonic
 from functions.webhook import call_of
-from tests.integration.conftest import Insignia, assert_adds_up
+from tests.integration.conftest import LOOPBACK, Insignia, assert_adds_up
 from tests.receiver import Answer, Received, Receiver
 
 PATIENCE = 10
@@ -141,6 +145,20 @@ def test_sigterm_gives_back_what_has_no_answer_in_time(
     (request,) = receiver.requests
     assert request.headers["webhook-id"] == str(log.id)
     assert request.headers["X-Insignia-Attempt"] == "2"
+
+
+def test_sigterm_gives_back_a_run_by_hand_too(insignia: Insignia, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its one call leaves no place for which the tick would ask whether it may claim."""
+    monkeypatch.setattr("functions.ticking.STOP_SECONDS", 0.1)
+    stopping, run_id = threading.Event(), uuid4()
+    with hanging_receiver(stopping.set) as receiver:
+        task = insignia.create(receiver.url, timeout_seconds=2)
+        begin = partial(begin_run, run_id=run_id, task_id=task.id, per_destination=64, rates={})
+        attempt(insignia.engine, LOOPBACK, begin, is_stopping=stopping.is_set)
+    log = insignia.log(run_id)
+    assert (log.status, log.finished_at) == ("retrying", None)
+    assert [attempt["outcome"] for attempt in log.attempts] == ["unknown"]
+    assert insignia.execute("SELECT available_at <= clock_timestamp() FROM task_logs").scalar_one()
 
 
 def test_sigterm_lets_calls_finish_and_claims_nothing_more(insignia: Insignia) -> None:
