@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from db.destination_limits import Ledger
 from db.driver import kept
@@ -81,15 +81,21 @@ class Definition(NamedTuple):
     notify_url: str | None
 
 
-# by their order alone: names in each row cost PostgreSQL as much again
-READ_DEFINITIONS = kept(f"""
+def reading_definitions(payload: str) -> TextClause:
+    # by their order alone: names in each row cost PostgreSQL as much again
+    return kept(f"""
 SELECT coalesce(json_agg(definition), '[]')::text FROM (
     SELECT json_build_array(
-        id, CASE WHEN octet_length(body) <= {LARGE_BYTES} THEN body END, octet_length(body),
+        id, {payload}, octet_length(body),
         {", ".join(Definition._fields[2:])}) AS definition
     FROM (SELECT *, payload::text AS body FROM tasks WHERE id = ANY (CAST(:task_ids AS uuid[])) OFFSET 0) task
 ) definitions
 """)
+
+
+READ_DEFINITIONS = reading_definitions(f"CASE WHEN octet_length(body) <= {LARGE_BYTES} THEN body END")
+READ_WHOLE_DEFINITIONS = reading_definitions("body")
+"""For tasks that are not locked: what is read of them later may be of another revision."""
 
 READ_PAYLOADS = text("""
 SELECT coalesce(json_agg(json_build_array(id, payload::text)), '[]')::text

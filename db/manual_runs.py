@@ -12,9 +12,10 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, func, select, text
 
-from db.claiming import Claimed, claimed_run, payloads_of, read_definitions, with_instants
+from db.claiming import READ_WHOLE_DEFINITIONS, Claimed, claimed_run, definitions_in, with_instants
 from db.destination_limits import Ledger
-from db.engine import compact_json
+from db.engine import compact_json, uuid_array
+from db.json_rows import read_json
 from db.places import lock_places
 from db.tables import task_logs, tasks
 from db.task_logs import UNDER_WAY, get_task_log
@@ -126,11 +127,9 @@ def begin(
     rates: Mapping[str, Rate],
 ) -> Claimed:
     state = connection.execute(READ_STATE, {"task_id": task_id}).scalar_one()
-    definitions = read_definitions(connection, [state])
-    definition, payload = (
-        definitions[state["task_id"]],
-        payloads_of(connection, definitions)[state["task_id"]],
-    )
+    rows = read_json(connection, READ_WHOLE_DEFINITIONS, {"task_ids": uuid_array([task_id])})
+    (definition,) = definitions_in(rows).values()
+    assert definition.payload is not None
     lock_places(connection, state["destination"])
     ledger = Ledger(rates)
     wait = {"rate_seconds": spend_call(connection, ledger, state["destination"], definition.webhook_url)}
@@ -139,7 +138,7 @@ def begin(
     if run["lease_id"] is None:
         return Claimed()
     ledger.record(connection)
-    return Claimed(runs=[claimed_run(with_instants(run), state, definition, payload)], taken=1)
+    return Claimed(runs=[claimed_run(with_instants(run), state, definition, definition.payload)], taken=1)
 
 
 def spend_call(connection: Connection, ledger: Ledger, destination: str, webhook_url: str) -> float | None:

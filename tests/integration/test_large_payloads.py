@@ -1,15 +1,18 @@
 """Payloads of hundreds of kilobytes: a tick has memory for some of them, and reads no more."""
 
 import tracemalloc
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection
 
 from db.backlog import seconds_until_next
-from db.claiming import LARGE_BYTES
+from db.claiming import LARGE_BYTES, Definition, definitions_in
 from db.engine import transaction
+from db.manual_runs import begin_run
 from db.slot_claims import claim_slots
 from tests.copies import copy_task
 from tests.integration.conftest import Insignia, room
@@ -31,6 +34,22 @@ def test_a_large_payload_arrives_as_it_is_whatever_claims_it(insignia: Insignia)
         expected = insignia.execute("SELECT payload::text FROM tasks").scalar_one().encode()
     assert len(expected) > LARGE_BYTES
     assert [request.body for request in receiver.requests] == [expected] * 3
+
+
+def test_no_run_by_hand_sends_the_payload_of_one_edit_to_the_url_of_another(
+    insignia: Insignia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = insignia.create(NOWHERE, payload="old" * LARGE_BYTES)
+
+    def definitions_before_an_edit(rows: Iterable[Sequence[Any]]) -> dict[str, Definition]:
+        insignia.update(task.id, webhook_url=f"{NOWHERE}/new", payload="new" * LARGE_BYTES)
+        return definitions_in(rows)
+
+    monkeypatch.setattr("db.manual_runs.definitions_in", definitions_before_an_edit)
+    with transaction(insignia.engine) as connection:
+        begun = begin_run(connection, run_id=uuid4(), task_id=task.id, per_destination=64, rates={})
+    (run,) = begun.runs
+    assert (run.webhook_url, run.payload[:4]) == (NOWHERE, b'"old')
 
 
 def test_a_claim_reads_the_payloads_that_it_has_room_for(insignia: Insignia) -> None:
