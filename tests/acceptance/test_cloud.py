@@ -51,6 +51,7 @@ def test_api_and_tick_are_503_with_retry_after_until_the_schema_is_there(
         apis = {name: Api(server.url) for name, server in servers.items()}
         answers = [
             apis["api"]("GET", "/tasks/"),
+            apis["api"]("GET", "/tasks/?search=nothing"),
             apis["api"]("POST", "/tasks/", json=task_body()),
             apis["tick"]("POST", "/tick"),
         ]
