@@ -3,14 +3,12 @@
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection, text
 
-import db.task_logs
 from db.declarations import apply_declarations
 from db.deleted_tasks import delete_logs_of_deleted_tasks
 from db.engine import make_engine, transaction
@@ -23,6 +21,7 @@ from domain.retention import Retention
 from domain.run import RunSource, RunStatus, TaskLogOrder
 from domain.task import TaskStatus
 from tests.integration.conftest import Insignia
+from tests.integration.stored_logs import NOON, add
 from tests.receiver import Receiver
 
 HOOK = "http://127.0.0.1:9/"
@@ -34,20 +33,6 @@ SELECT (SELECT json_object_agg(hour, logs) FROM (
         SELECT date_trunc('hour', created_at) AS hour, count(*) AS logs FROM task_logs GROUP BY 1 ORDER BY 1)
     ) AS counted
 """)  # noqa: S608
-ADD_LOGS = text("""
-INSERT INTO task_logs
-    (id, task_id, source, status, execution_time, retry_count, attempts, lost_leases, throttles, created_at)
-SELECT gen_random_uuid(), :task_id, 'api', 'success', at, 0, '[]', 0, 0, at
-FROM generate_series(1, :logs) n,
-LATERAL (SELECT CAST(:newest AS timestamptz) - n * make_interval(secs => :seconds_apart) AS at) instants
-""")
-NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
-TASK = uuid4()
-
-
-def add(connection: Connection, logs: int, *, newest: datetime = NOON, seconds_apart: float = 700) -> None:
-    values = {"task_id": TASK, "logs": logs, "newest": newest, "seconds_apart": seconds_apart}
-    connection.execute(ADD_LOGS, values)
 
 
 def remove(connection: Connection, logs: int) -> None:
@@ -188,73 +173,6 @@ def test_a_total_of_any_stretch_of_time_is_exact(insignia: Insignia) -> None:
             for until in edges:
                 expected = count(connection, since, until)
                 assert total(connection, since=since, until=until) == expected, (since, until)
-
-
-@pytest.mark.parametrize("order", TaskLogOrder)
-def test_a_page_far_away_begins_with_the_right_log(
-    insignia: Insignia, order: TaskLogOrder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def page(connection: Connection, *, limit: int, skip: int = 0) -> list[UUID]:
-        listing = list_task_logs(connection, TaskLogFilter(), order, Page(limit=limit, skip=skip))
-        assert listing.total == logs
-        return [log.id for log in listing.items]
-
-    monkeypatch.setattr(db.task_logs, "FAR", 1)
-    with transaction(insignia.engine) as connection:
-        logs = 0
-        assert page(connection, limit=5, skip=2) == []
-        logs = 40
-        add(connection, 25)
-        fold_changes(connection, 3)
-        add(connection, 15, newest=NOON - timedelta(days=3), seconds_apart=0)
-        everything = page(connection, limit=100)
-        for skip in range(1, 45):
-            assert page(connection, limit=3, skip=skip) == everything[skip : skip + 3], skip
-
-
-@pytest.mark.parametrize("order", TaskLogOrder)
-def test_a_page_far_away_is_right_also_while_logs_of_a_deleted_task_are_left(
-    insignia: Insignia, order: TaskLogOrder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def page(connection: Connection, *, limit: int, skip: int = 0) -> list[UUID]:
-        listing = list_task_logs(connection, TaskLogFilter(), order, Page(limit=limit, skip=skip))
-        assert listing.total == 20
-        return [log.id for log in listing.items]
-
-    monkeypatch.setattr(db.task_logs, "FAR", 1)
-    with transaction(insignia.engine) as connection:
-        add(connection, 60)
-        connection.execute(text("UPDATE task_logs SET task_id = gen_random_uuid()"))
-        connection.execute(text("INSERT INTO deleted_tasks SELECT task_id FROM task_logs"))
-        for newest in (NOON, NOON - timedelta(hours=6)):
-            add(connection, 10, newest=newest)
-        everything = page(connection, limit=100)
-        for skip in range(1, 25):
-            assert page(connection, limit=3, skip=skip) == everything[skip : skip + 3], skip
-
-
-@pytest.mark.parametrize("order", TaskLogOrder)
-def test_a_page_far_into_successes_leaves_out_what_is_none_and_what_is_of_a_deleted_task(
-    insignia: Insignia, order: TaskLogOrder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task = insignia.create(HOOK, status=TaskStatus.INACTIVE)
-    successes = TaskLogFilter(status=RunStatus.SUCCESS)
-    monkeypatch.setattr(db.task_logs, "FAR", 1)
-    with transaction(insignia.engine) as connection:
-        add(connection, 20)
-        connection.execute(text("UPDATE task_logs SET task_id = :id"), {"id": task.id})
-        connection.execute(text("INSERT INTO deleted_tasks VALUES (:id)"), {"id": task.id})
-        add(connection, 20, newest=NOON - timedelta(minutes=7))
-        add(connection, 10, newest=NOON - timedelta(days=3))
-        connection.execute(
-            text("UPDATE task_logs SET status = 'failed' WHERE extract(minute FROM created_at)::int % 2 = 0")
-        )
-        everything = list_task_logs(connection, successes, order, Page(limit=100)).items
-        assert len(everything) == 16
-        for skip in range(1, 35):
-            page = Page(limit=3, skip=skip)
-            items = list_task_logs(connection, successes, order, page).items
-            assert items == everything[skip : skip + 3], skip
 
 
 def test_totals_of_successes_and_of_slots_are_what_the_others_leave(insignia: Insignia) -> None:
