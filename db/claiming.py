@@ -82,6 +82,7 @@ class Definition(NamedTuple):
 
 
 def reading_definitions(payload: str) -> TextClause:
+    """The statement for definitions whose payload is this expression of SQL, of which `body` is all."""
     # by their order alone: names in each row cost PostgreSQL as much again
     return kept(f"""
 SELECT coalesce(json_agg(definition), '[]')::text FROM (

@@ -28,7 +28,7 @@ NOT_SET_IN_THE_CLOUD = {
     "LOG_FILE": "a function logs to its standard output",
     "LOCAL_TICK": "Cloud Scheduler calls tick",
     "K_SERVICE": "Cloud Run sets it",
-    "SSL_CERT_FILE": "it needs a file, and receivers in the cloud have certificates of public authorities",
+    "SSL_CERT_FILE": "a file of the container, which nothing mounts there",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "an extra, whose packages are not deployed: docs/telemetry.md",
     "DATABASE_URL": "the connector and IAM take its place: it would hold a password",
     "POSTGRES_HOST": "the connector knows the address",
