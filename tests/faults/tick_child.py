@@ -134,7 +134,7 @@ class Child:
             patch.setattr(module, "transaction", self._transaction(vars(module)["transaction"]))
         for module, name, point in (
             (db.slot_claims, "open_places", Point.CLAIM_LOCKED),
-            (db.manual_runs, "read_definitions", Point.CLAIM_LOCKED),
+            (db.manual_runs, "lock_places", Point.CLAIM_LOCKED),
             (db.run_claims, "open_places", Point.RETRY_LOCKED),
             (db.settle, "settle_batch", Point.BEFORE_SETTLE),
             (db.settle, "cancel_with_deactivation", Point.BEFORE_CANCELLING),
