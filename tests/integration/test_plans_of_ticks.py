@@ -129,6 +129,7 @@ def test_a_claim_counts_calls_by_an_index_scan_which_forgets_those_that_have_end
         assert len(claim_slots(connection, room(200, per_destination=200)).runs) == 200
     insignia.execute("ANALYZE task_logs")
     found = steps(ticking, lambda connection: open_places(connection, room(1), [url], []))
+    insignia.execute("DELETE FROM task_logs WHERE status = 'running'")  # which later ticks would take up
     counts = [step for step in found if "AS calls" in step.statement and step.table == "task_logs"]
     assert {(step.kind, step.index) for step in counts} == {("Index Scan", "task_logs_under_way")}
 
