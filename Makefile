@@ -31,8 +31,8 @@ demo: $(VENV)/ready-to-run  ## The same with example tasks and a receiver
 	@exec $(BIN)/python main.py --demo
 
 .PHONY: test
-test: $(VENV)/installed  ## All tests, three at a time: many of them wait
-	$(BIN)/pytest --numprocesses 3 --dist worksteal
+test: $(VENV)/installed  ## All tests, four at a time: many of them wait
+	$(BIN)/pytest --numprocesses 4 --dist worksteal
 
 .PHONY: faults
 faults: $(VENV)/installed  ## The fault suite in full: every fault at every point, and at full size
